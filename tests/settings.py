@@ -1,0 +1,12 @@
+"""Settings of the test suite: the service's own, with a data folder that lives as long as the run."""
+
+import os
+import tempfile
+
+# Processes that a test starts inherit the folder, so that they all stand on one embedded Postgres.
+if "IMGINDEX_TEST_DATA_DIR" not in os.environ:
+    os.environ["IMGINDEX_TEST_DATA_DIR"] = tempfile.mkdtemp(prefix="imgindex-test-")
+os.environ["DATA_DIR"] = os.environ["IMGINDEX_TEST_DATA_DIR"]
+os.environ.setdefault("OPEN_ACCESS", "1")
+
+from imgindex.settings import *  # noqa: E402, F403
