@@ -12,6 +12,12 @@ Codes = NDArray[np.uint8]
 Ids = NDArray[np.int64]
 """Identifiers of images, int64 of shape (n,)."""
 
+MIN_QUALITY = 50
+"""Below this PDQ quality (0 to 100) a picture has too little texture for its fingerprints to mean anything.
+
+The threshold is the one that PDQ's own documentation recommends.
+"""
+
 
 class MatchingError(Exception):
     """The core cannot do what was asked; the message says why, in words for the user."""

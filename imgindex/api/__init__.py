@@ -1,0 +1,1 @@
+"""Ways in over HTTP: each validates, calls one service and serialises the answer."""

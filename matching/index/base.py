@@ -8,12 +8,23 @@ from matching.types import Codes, Ids, Matches
 class HammingIndex(Protocol):
     """A set of (id, code) pairs that answers Hamming-distance questions exactly.
 
-    The model is a dictionary from id to code. `put` sets entries and replaces what stood under the same id;
-    `remove` forgets ids and passes over the ones it does not hold; both take effect for every search that
-    begins after they return. A search sees the whole of each put or remove, or nothing of it.
+    The model is a dictionary from id to code:
 
-    Answers are exact: equal to comparing the query with every entry, ordered by distance and then by id.
-    Every method may be called from any thread; searches run while others search.
+        put(ids, codes):      for id, code in zip(ids, codes): entries[id] = code
+        remove(ids):          for id in ids: entries.pop(id, None)
+        within(codes, r):     for each query, sorted((distance(query, code), id) for id, code in entries
+                              if distance(query, code) <= r)
+        nearest(codes, k):    for each query, the first k of within(codes, bits)
+
+    Answers are exact and ordered by distance, then by id; ties included, so that two engines with the same
+    entries give the same answer to the last byte, whatever the order in which those were put.
+
+    A batch is atomic: one call of `within` or `nearest`, however many queries it carries, sees the whole of
+    each put and remove or nothing of it, and everything that returned before it began. Every method may be
+    called from any thread, and searches run while others search.
+
+    Ids are int64 and not negative. Arguments may be strided and read-only; they are copied, never kept. A
+    dtype, a shape or a value outside what is said here raises ValueError and changes nothing.
 
     The conformance suite (tests/conformance) drives every engine against that dictionary.
     """
@@ -26,7 +37,10 @@ class HammingIndex(Protocol):
         ...
 
     def put(self, ids: Ids, codes: Codes) -> None:
-        """Set the codes of `ids`, int64 (n,), to `codes`, uint8 (n, bits // 8). Of an id named twice the last counts."""
+        """Set the codes of `ids`, int64 (n,), to `codes`, uint8 (n, bits // 8).
+
+        Of an id named twice the last code counts.
+        """
         ...
 
     def remove(self, ids: Ids) -> None:
@@ -34,9 +48,15 @@ class HammingIndex(Protocol):
         ...
 
     def within(self, codes: Codes, radius: int) -> list[Matches]:
-        """For each query code, every entry at a distance of at most `radius` bits."""
+        """For each of `codes`, uint8 (q, bits // 8), every entry at a distance of at most `radius` bits.
+
+        A radius of `bits` or more gives every entry; a negative one raises ValueError.
+        """
         ...
 
     def nearest(self, codes: Codes, k: int) -> list[Matches]:
-        """For each query code, the k nearest entries (all of them where fewer are held)."""
+        """For each of `codes`, uint8 (q, bits // 8), the k nearest entries (all where fewer are held).
+
+        Of entries tied at the last place the smaller ids are taken. A k below 1 raises ValueError.
+        """
         ...

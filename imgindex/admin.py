@@ -1,0 +1,1 @@
+"""Browse the index in the Django admin."""

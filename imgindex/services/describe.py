@@ -1,0 +1,127 @@
+"""From a source to a description: fetch or read the bytes, then decode and fingerprint them in a worker process.
+
+Strangers' bytes are decoded outside the web process, in a bounded pool whose processes have an address-space limit
+and a hard deadline: a decoder that crashes, hangs or swallows memory costs one child and one 4xx answer.
+"""
+
+import multiprocessing
+import resource
+import threading
+from concurrent.futures import TimeoutError as DeadlineExceeded
+from dataclasses import dataclass
+from functools import cache
+from typing import BinaryIO
+
+from django.conf import settings
+from pebble import ProcessExpired, ProcessPool
+
+from imgindex import intake
+from imgindex.types import DecodeTimeout
+from matching.describe import describe as describe_bytes
+from matching.types import Description, ImageTooLarge, NotAnImage
+
+
+@dataclass(frozen=True, slots=True)
+class FromUrl:
+    """A picture to be fetched."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class FromBase64:
+    """A picture sent as text, with or without a data: prefix."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FromUpload:
+    """A picture sent as a file, or read from one."""
+
+    file: BinaryIO
+
+
+Source = FromUrl | FromBase64 | FromUpload
+
+
+@cache
+def _fetch_policy() -> intake.FetchPolicy:
+    return intake.FetchPolicy(
+        max_bytes=settings.MAX_IMAGE_BYTES,
+        deadline_s=float(settings.FETCH_TIMEOUT),
+        ports=intake.parse_ports(settings.FETCH_PORTS),
+        allow=intake.parse_allow(settings.FETCH_ALLOW),
+    )
+
+
+def read(source: Source) -> bytes:
+    """The bytes that a source stands for; raises the errors of `intake`."""
+    match source:
+        case FromUrl(url):
+            return intake.from_url(url, policy=_fetch_policy())
+        case FromBase64(text):
+            return intake.from_base64(text, max_bytes=settings.MAX_IMAGE_BYTES)
+        case FromUpload(file):
+            return intake.from_upload(file, max_bytes=settings.MAX_IMAGE_BYTES)
+
+
+def describe(data: bytes) -> Description:
+    """Decode and fingerprint one image; raises NotAnImage, ImageTooLarge and DecodeTimeout."""
+    for last_try in (False, True):
+        future = _pool.get().schedule(
+            describe_bytes,
+            args=[data],
+            kwargs={"max_pixels": settings.MAX_IMAGE_PIXELS, "thumbnail_side": settings.THUMBNAIL_SIDE},
+            timeout=settings.DECODE_TIMEOUT,
+        )
+        try:
+            return future.result()
+        except DeadlineExceeded as exc:
+            raise DecodeTimeout(f"Decoding took longer than {settings.DECODE_TIMEOUT} seconds.") from exc
+        except MemoryError as exc:
+            raise ImageTooLarge("Decoding the image needs more memory than is allowed.") from exc
+        except ProcessExpired as exc:
+            # The child died. Once may be somebody else's doing (the kernel short of memory, an operator);
+            # twice in a row it is this image.
+            if last_try:
+                raise NotAnImage("The decoder failed on these bytes.") from exc
+    raise AssertionError("unreachable")
+
+
+class _Pool:
+    """The decode pool of this process, started on first use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: ProcessPool | None = None
+
+    def get(self) -> ProcessPool:
+        with self._lock:
+            if self._pool is None or not self._pool.active:
+                # The fork server has imported the core once; a replaced child is there in milliseconds.
+                context = multiprocessing.get_context("forkserver")
+                context.set_forkserver_preload(["matching.describe"])
+                self._pool = ProcessPool(
+                    max_workers=settings.DECODE_PROCESSES,
+                    initializer=_limit_memory,
+                    initargs=[settings.DECODE_MEMORY],
+                    context=context,
+                )
+            return self._pool
+
+
+_pool = _Pool()
+
+
+def _limit_memory(limit: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def start_pool() -> None:
+    """Start the decode processes before the first request needs them."""
+    _pool.get().schedule(_nothing)
+
+
+def _nothing() -> None:
+    return None

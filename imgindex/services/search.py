@@ -1,0 +1,147 @@
+"""Have we seen this picture before?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgindex.services import catalogue, describe, sync
+from imgindex.services.describe import Source
+from imgindex.store import images
+from imgindex.types import Caller, CollectionNotFound, Hit, Image, InvalidInput, Metadata, SearchAnswer
+from matching.fingerprints import FINGERPRINTS, from_hex
+from matching.types import MIN_QUALITY, Ids
+
+MAX_LIMIT = 1000
+
+_STRETCH = 2000
+
+_NOTHING: Ids = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class ById:
+    """The picture that is stored under an id; it finds itself as well, as any copy of it would."""
+
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByHash:
+    """A fingerprint as hexadecimal text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    code: bytes
+    sha256: str | None
+    quality: int | None
+
+
+def search(
+    *,
+    caller: Caller,
+    collection: str,
+    query: Source | ById | ByHash,
+    hash_type: str = "pdq",
+    max_distance: int | None = None,
+    limit: int = 20,
+    filters: Sequence[Sequence[Metadata]] = (),
+    words: Sequence[str] = (),
+) -> SearchAnswer:
+    """The images within `max_distance` bits of the query, exact and complete up to `limit`, best first.
+
+    Files with the query's own bytes come first. `max_distance` defaults to the fingerprint's radius for
+    near-duplicates; `filters` (as in store.images.page) and `words` restrict the metadata. Raises InvalidInput,
+    CollectionNotFound, ImageNotFound, and what fetching and decoding raise.
+    """
+    fingerprint = FINGERPRINTS.get(hash_type)
+    if fingerprint is None:
+        raise InvalidInput(f"hash_type must be one of {', '.join(FINGERPRINTS)}, not {hash_type!r}.")
+    radius = fingerprint.default_radius if max_distance is None else max_distance
+    if not 0 <= radius <= fingerprint.bits:
+        raise InvalidInput(f"max_distance must be between 0 and {fingerprint.bits} for {hash_type}.")
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit must be between 1 and {MAX_LIMIT}.")
+    if isinstance(query, Source):
+        # An unknown collection is said before a picture is fetched for it.
+        _collection_id(sync.replica.catch_up(), caller, collection)
+    question = _ask(caller, collection, query, hash_type)
+    # After the slow part, so that the answer is as fresh as can be.
+    state = sync.replica.catch_up()
+    position = state.position
+    target = _collection_id(state, caller, collection)
+    comparable = question.quality is None or question.quality >= MIN_QUALITY
+    candidates = _candidates(state, target, hash_type, question.code, radius) if comparable else _NOTHING
+    hits: dict[int, Hit] = {}
+    # Nearest first and in stretches: a popular template with ten thousand matches costs no more than its best ones.
+    for start in range(0, max(len(candidates), 1), _STRETCH):
+        for image, distance in images.hits(
+            collection=target,
+            candidates=candidates[start : start + _STRETCH].tolist(),
+            hash_type=hash_type,
+            code=question.code,
+            radius=radius,
+            sha256=question.sha256 if start == 0 else None,
+            filters=filters,
+            words=words,
+        ):
+            hits.setdefault(image.pk, _hit(image, distance, fingerprint.bits, question.sha256))
+        if len(hits) >= limit:
+            break
+    return SearchAnswer(
+        hits=list(hits.values())[:limit],
+        indexed_through=position.seq,
+        hash_type=hash_type,
+        max_distance=radius,
+        searched_by="fingerprint" if comparable else "bytes",
+        quality=question.quality,
+    )
+
+
+def search_metadata(
+    *, caller: Caller, collection: str, filters: Sequence[Sequence[Metadata]], words: Sequence[str], limit: int
+) -> list[Image]:
+    """Images by their metadata alone, newest first; raises CollectionNotFound."""
+    target = catalogue.collection_get(caller=caller, name=collection)
+    return images.search_metadata(collection=target.id, words=words, filters=filters, limit=limit)
+
+
+def _collection_id(state: sync.State, caller: Caller, name: str) -> int:
+    collection = state.collections.get((caller.tenant, name))
+    if collection is None:
+        raise CollectionNotFound(f"There is no collection named {name!r}.")
+    return collection
+
+
+def _ask(caller: Caller, collection: str, query: Source | ById | ByHash, hash_type: str) -> _Question:
+    match query:
+        case ByHash(text):
+            try:
+                return _Question(from_hex(hash_type, text), None, None)
+            except ValueError as exc:
+                raise InvalidInput(f"hash: {exc}") from exc
+        case ById(image_id):
+            image = catalogue.image_get(caller=caller, collection=collection, image_id=image_id)
+            return _Question(image.fingerprints[hash_type], image.sha256, image.quality)
+        case _:
+            description = describe.describe(describe.read(query))
+            return _Question(description.fingerprints[hash_type], description.sha256, description.quality)
+
+
+def _candidates(state: sync.State, collection: int, hash_type: str, code: bytes, radius: int) -> Ids:
+    indexes = state.indexes.get(collection)
+    if indexes is None:
+        return _NOTHING
+    return indexes[hash_type].within(np.frombuffer(code, dtype=np.uint8)[None, :], radius)[0].ids
+
+
+def _hit(image: Image, distance: int, bits: int, sha256: str | None) -> Hit:
+    return Hit(
+        image=image,
+        distance=distance,
+        similarity=round(100 * (1 - distance / bits), 2),
+        kind="exact" if image.sha256 == sha256 else "near",
+    )

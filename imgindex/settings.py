@@ -1,0 +1,239 @@
+"""Every knob of the service, read once from the environment. docs/settings.md explains each."""
+
+import os
+import secrets
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from imgindex.postgres import embedded
+
+_env = environ.Env()
+
+
+def _text(name: str, default: str) -> str:
+    return os.environ.get(name, default).strip()
+
+
+def _flag(name: str, default: bool) -> bool:
+    text = _text(name, "1" if default else "0").lower()
+    if text not in {"1", "0", "true", "false", "yes", "no", "on", "off"}:
+        raise ImproperlyConfigured(f"{name} must be 1 or 0, not {text!r}.")
+    return text in {"1", "true", "yes", "on"}
+
+
+def _number(name: str, default: int, *, least: int, most: int) -> int:
+    text = _text(name, str(default))
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ImproperlyConfigured(f"{name} must be a whole number from {least} to {most}, not {text!r}.")
+    return int(text)
+
+
+def _list(name: str, default: str) -> list[str]:
+    return [part.strip() for part in _text(name, default).split(",") if part.strip()]
+
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Where the service keeps everything that must survive: embedded Postgres, thumbnails, keys.
+DATA_DIR = Path(_text("DATA_DIR", str(BASE_DIR / "data"))).expanduser().absolute()
+
+# Address and port of the web server.
+HOST = _text("HOST", "127.0.0.1")
+PORT = _number("PORT", 8000, least=1, most=65535)
+
+# Web processes, and threads in each; a thread is busy while it fetches a URL.
+WEB_WORKERS = _number("WEB_WORKERS", 2, least=1, most=256)
+WEB_THREADS = _number("WEB_THREADS", 8, least=1, most=256)
+
+# The Postgres to use (15 or newer), as postgres://user:password@host:port/name; empty: an embedded one.
+DATABASE_URL = _text("DATABASE_URL", "")
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+# Whether calls without a key are answered (as the tenant "default"); on for the embedded set-up on loopback.
+OPEN_ACCESS = _flag("OPEN_ACCESS", default=not DATABASE_URL and HOST in _LOOPBACK)
+
+# Host names that the service answers to.
+ALLOWED_HOSTS = _list("ALLOWED_HOSTS", ",".join(sorted({"localhost", "127.0.0.1", "[::1]", HOST} - {"0.0.0.0", "::"})))
+
+# Origins of the admin when it is served through a proxy, such as https://images.example.com.
+CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS", "")
+
+# Private hosts that may be fetched from, as host:port,...; everything else must be a public address.
+FETCH_ALLOW = _text("FETCH_ALLOW", "")
+
+# Ports that may be fetched from on public addresses.
+FETCH_PORTS = _text("FETCH_PORTS", "80,443")
+
+# Seconds for a whole fetch: name, connection, redirects, body, attempts.
+FETCH_TIMEOUT = _number("FETCH_TIMEOUT", 8, least=1, most=300)
+
+# The largest image in bytes, fetched, sent as base64 or uploaded.
+MAX_IMAGE_BYTES = _number("MAX_IMAGE_BYTES", 32 * 2**20, least=1024, most=2**30)
+
+# The largest image in pixels; dimensions are checked before a pixel is decoded.
+MAX_IMAGE_PIXELS = _number("MAX_IMAGE_PIXELS", 64_000_000, least=1, most=2**30)
+
+# Decoding runs in this many processes of each web worker, each with these limits on seconds and address space.
+DECODE_PROCESSES = _number("DECODE_PROCESSES", 1, least=1, most=64)
+DECODE_TIMEOUT = _number("DECODE_TIMEOUT", 10, least=1, most=300)
+DECODE_MEMORY = _number("DECODE_MEMORY", 4 * 2**30, least=2**29, most=2**40)
+
+# The long side of stored thumbnails in pixels, and whether the original bytes are kept as well.
+THUMBNAIL_SIDE = _number("THUMBNAIL_SIDE", 512, least=32, most=4096)
+KEEP_ORIGINALS = _flag("KEEP_ORIGINALS", default=False)
+
+# How many rows of the change log are kept; a process that falls further behind reloads its index.
+CHANGE_LOG_ROWS = _number("CHANGE_LOG_ROWS", 1_000_000, least=1, most=10**12)
+
+# The level of the log on standard error.
+LOG_LEVEL = _text("LOG_LEVEL", "INFO").upper()
+if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+    raise ImproperlyConfigured(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {LOG_LEVEL!r}.")
+
+# Signs sessions; made once and kept in the data folder unless given.
+SECRET_KEY = _text("SECRET_KEY", "")
+
+
+def _kept_secret(path: Path) -> str:
+    """The secret in `path`, made on first use; of two processes that start at once one wins, both read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = path.with_name(f"{path.name}.{os.getpid()}")
+    if not path.exists():
+        with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(50))
+        try:
+            os.link(mine, path)
+        except FileExistsError:
+            pass  # another process got there first: its secret counts
+        finally:
+            mine.unlink()
+    return path.read_text()
+
+
+if not SECRET_KEY:
+    SECRET_KEY = _kept_secret(DATA_DIR / "secret_key")
+
+# What follows is Django's own configuration and takes nothing from the environment.
+
+DEBUG = False
+ROOT_URLCONF = "imgindex.urls"
+WSGI_APPLICATION = "imgindex.wsgi.application"
+APPEND_SLASH = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "imgindex.apps.ImgindexConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+_DATABASE_OPTIONS = {
+    # A writer that hangs must not hold the change log's lock for ever, nor must others wait for ever for it.
+    "options": "-c lock_timeout=15s -c idle_in_transaction_session_timeout=60s",
+}
+if DATABASE_URL:
+    try:
+        _database = _env.db_url_config(DATABASE_URL)
+    except Exception as exc:
+        raise ImproperlyConfigured("DATABASE_URL must read postgres://user:password@host:port/name.") from exc
+    if _database.get("ENGINE") != "django.db.backends.postgresql":
+        raise ImproperlyConfigured("DATABASE_URL must name a Postgres: postgres://user:password@host:port/name.")
+    _database["OPTIONS"] = {**_database.get("OPTIONS", {}), **_DATABASE_OPTIONS}
+else:
+    _server = embedded(DATA_DIR).connection()
+    _database = {
+        "ENGINE": "imgindex.backend",
+        "DATA_DIR": str(DATA_DIR),
+        "HOST": _server.host,
+        "PORT": _server.port,
+        "USER": _server.user,
+        "NAME": _server.dbname,
+        "OPTIONS": _DATABASE_OPTIONS,
+    }
+DATABASES = {"default": {**_database, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
+
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+MEDIA_ROOT = DATA_DIR / "media"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+
+# Base64 is 4/3 of the bytes; the rest is room for the other fields.
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_IMAGE_BYTES * 4 // 3 + 2**20
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["imgindex.api.auth.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["imgindex.api.rendering.JSON"],
+    "DEFAULT_PARSER_CLASSES": ["imgindex.api.rendering.JSONBody", "rest_framework.parsers.MultiPartParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "imgindex.api.rendering.AlwaysJSON",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "imgindex.api.errors.problem",
+    "UNAUTHENTICATED_USER": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "imgindex",
+    "DESCRIPTION": "Persistent near-duplicate image search.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+}
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        "django.request": {"level": "ERROR"},  # every 4xx answer would be a warning otherwise
+        "faiss.loader": {"level": "WARNING"},  # it tells which variants of its library are not there
+    },
+}

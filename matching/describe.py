@@ -1,0 +1,30 @@
+"""From an image's bytes to everything the service keeps of it."""
+
+import hashlib
+
+from matching.fingerprints import FINGERPRINTS, PDQ_FINGERPRINT, Pixels
+from matching.image import decode, thumbnail
+from matching.types import Description
+
+
+def describe(data: bytes, *, max_pixels: int, thumbnail_side: int) -> Description:
+    """Decode `data` once; take its fingerprints, quality and a thumbnail of at most `thumbnail_side` pixels.
+
+    Made to run in a worker process: importing this module takes numpy and Pillow, no OpenCV, scipy or
+    FAISS, and it keeps nothing between calls but the reduction matrices of recent picture sizes (at most 8
+    MiB). Deadlines and memory limits are the pool's.
+
+    Raises NotAnImage and ImageTooLarge, see `matching.image.decode`.
+    """
+    picture = decode(data, max_pixels=max_pixels)
+    pixels = Pixels(picture.rgb)
+    return Description(
+        width=picture.width,
+        height=picture.height,
+        format=picture.format,
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        fingerprints={name: fingerprint.compute(pixels) for name, fingerprint in FINGERPRINTS.items()},
+        quality=PDQ_FINGERPRINT.quality(pixels),
+        thumbnail=thumbnail(picture, side=thumbnail_side),
+    )
