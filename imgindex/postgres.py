@@ -145,13 +145,13 @@ class EmbeddedPostgres:
         with self._mutex:
             try:
                 self.data_dir.mkdir(parents=True, exist_ok=True)
+                self._link_short_path()
                 with self._locked("start"):
                     if self._users is None:
                         self._users = self._open("users")
                         fcntl.flock(self._users, fcntl.LOCK_SH)
                         atexit.register(self.release)
                     self._bring_up()
-                self._link_short_path()
             except PermissionError as exc:
                 raise ClusterOfAnotherUser(
                     f"{exc}: the data folder {self.data_dir} belongs to another user. Run imgindex as "
@@ -249,7 +249,7 @@ class EmbeddedPostgres:
         raise PostgresDidNotStart(
             self._failure(
                 f"The embedded Postgres in {self.cluster} is neither up nor gone after {_PATIENCE_S} s. If "
-                "another container holds the folder, give each a DATA_DIR of its own, or a common DATABASE_URL."
+                "another container holds the folder: a DATA_DIR for each, or a common DATABASE_URL."
             )
         )
 
@@ -260,16 +260,16 @@ class EmbeddedPostgres:
         version = (self.cluster / "PG_VERSION").read_text().strip()
         if version != str(MAJOR):
             raise ClusterOfAnotherVersion(
-                f"{self.cluster} was written by Postgres {version}; this release of imgindex runs Postgres "
-                f"{MAJOR}. Dump it with the release that wrote it (pg_dump), move the folder away, start again "
-                "and restore the dump; or set DATABASE_URL to a Postgres server."
+                f"{self.cluster} was written by Postgres {version}; this release of imgindex runs "
+                f"Postgres {MAJOR}. Dump it with the release that wrote it (pg_dump), move the folder away, "
+                "start again and restore the dump; or set DATABASE_URL to a Postgres server."
             )
         owner = self._owner()
         self._hand_over(self.cluster, owner)
         self.cluster.chmod(0o700)
         for name, content in self._configuration().items():
             self._write(name, content, owner)
-        self._remove_pid_file_of_a_stranger()
+        self._remove_misleading_pid_file()
         log = self.cluster / "postgres.log"
         if log.exists() and log.lstat().st_size > _LOG_LIMIT:
             log.replace(self.cluster / "postgres.log.1")
@@ -358,17 +358,22 @@ class EmbeddedPostgres:
         except (psutil.NoSuchProcess, FileNotFoundError):
             return False
 
-    def _remove_pid_file_of_a_stranger(self) -> None:
-        """Postgres would take any living process for its predecessor; the running lock says it is none."""
-        pid = _number(self._read("postmaster.pid").partition("\n")[0])
-        if pid is not None and psutil.pid_exists(pid):
-            logger.warning("removed a stale postmaster.pid: process %d is not our Postgres", pid)
-            (self.cluster / "postmaster.pid").unlink()
+    def _remove_misleading_pid_file(self) -> None:
+        """Postgres would take any living process for its predecessor, and refuse a file that a full disk cut.
+
+        The running lock says that no predecessor lives. The number of a dead process is left to Postgres,
+        which then also looks for shared memory that is still in use.
+        """
+        pid_file = self.cluster / "postmaster.pid"
+        pid = _number(self._read(pid_file.name).partition("\n")[0])
+        if pid_file.exists() and (pid is None or psutil.pid_exists(pid)):
+            logger.warning("removed a stale postmaster.pid: process %s is not our Postgres", pid)
+            pid_file.unlink()
 
     def _accepts_connections(self) -> bool:
         """Not so while it recovers from the crash of a backend, when its pid file still says "ready"."""
-        where = _address(self.cluster)
-        asked = _run("pg_isready", "-q", "-h", where, "-p", str(PORT), user=self._owner(), cwd=self.cluster)
+        question = ("pg_isready", "-q", "-h", self.connection().host, "-p", str(PORT))
+        asked = _run(*question, user=_account(os.geteuid()), cwd=self.cluster)
         return asked.returncode == 0
 
     def _owner(self) -> pwd.struct_passwd:
@@ -473,8 +478,8 @@ def unprivileged_user() -> pwd.struct_passwd:
             if account.pw_uid != 0:
                 return account
     raise NoUnprivilegedUser(
-        f"Postgres refuses to run as root, and none of these is another user: {', '.join(names)}. Run imgindex "
-        f"as an ordinary user, or name one in {_WANTED_USER}, or set DATABASE_URL to a Postgres server."
+        f"Postgres refuses to run as root, and none of these is another user: {', '.join(names)}. Run "
+        f"imgindex as an ordinary user, or name one in {_WANTED_USER}, or set DATABASE_URL."
     )
 
 
@@ -595,8 +600,8 @@ def _account(uid: int) -> pwd.struct_passwd:
         return pwd.getpwuid(uid)
     except KeyError as exc:
         raise PostgresDidNotStart(
-            f"User {uid} has no entry in /etc/passwd, which Postgres insists on. Run imgindex as a user that has "
-            "one, or set DATABASE_URL to a Postgres server."
+            f"User {uid} has no entry in /etc/passwd, which Postgres insists on. Run imgindex as a user that "
+            "has one, or set DATABASE_URL to a Postgres server."
         ) from exc
 
 
@@ -608,9 +613,10 @@ def _is_private(folder: Path) -> bool:
 def _number(text: str) -> int | None:
     """The pid in a line of a pid file; Postgres in single-user mode writes it negative."""
     try:
-        return abs(int(text))
+        number = abs(int(text))
     except ValueError:
         return None
+    return number if 0 < number < 2**31 else None
 
 
 def _sync_folder(folder: Path) -> None:

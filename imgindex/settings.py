@@ -7,6 +7,7 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from imgindex.intake import parse_allow
 from imgindex.postgres import embedded
 
 _env = environ.Env()
@@ -56,16 +57,22 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 OPEN_ACCESS = _flag("OPEN_ACCESS", default=not DATABASE_URL and HOST in _LOOPBACK)
 
 # Host names that the service answers to.
-ALLOWED_HOSTS = _list("ALLOWED_HOSTS", ",".join(sorted({"localhost", "127.0.0.1", "[::1]", HOST} - {"0.0.0.0", "::"})))
+ALLOWED_HOSTS = _list("ALLOWED_HOSTS", f"localhost,127.0.0.1,[::1],{HOST}")
 
 # Origins of the admin when it is served through a proxy, such as https://images.example.com.
 CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS", "")
 
 # Private hosts that may be fetched from, as host:port,...; everything else must be a public address.
-FETCH_ALLOW = _text("FETCH_ALLOW", "")
+try:
+    FETCH_ALLOW = parse_allow(_text("FETCH_ALLOW", ""))
+except ValueError as exc:
+    raise ImproperlyConfigured(f"FETCH_ALLOW: {exc}") from exc
 
 # Ports that may be fetched from on public addresses.
-FETCH_PORTS = _text("FETCH_PORTS", "80,443")
+try:
+    FETCH_PORTS = frozenset(int(port) for port in _list("FETCH_PORTS", "80,443"))
+except ValueError as exc:
+    raise ImproperlyConfigured("FETCH_PORTS must be port numbers such as 80,443.") from exc
 
 # Seconds for a whole fetch: name, connection, redirects, body, attempts.
 FETCH_TIMEOUT = _number("FETCH_TIMEOUT", 8, least=1, most=300)

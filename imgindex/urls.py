@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.urls import path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from imgindex.api import errors, legacy, ops
 from imgindex.api.v3 import views as v3
@@ -28,7 +28,7 @@ urlpatterns = [
     re_path(rf"{COLLECTION}/images/(?P<image_id>(?s:.+))\Z", v3.Image.as_view()),
     re_path(rf"{COLLECTION}/thumbnails/(?P<image_id>(?s:.+))\Z", v3.Thumbnail.as_view()),
     re_path(rf"{COLLECTION}/search/?$", v3.Search.as_view()),
-    re_path(r"^openapi\.json$", SpectacularAPIView.as_view(), name="openapi"),
+    re_path(r"^openapi\.json$", SpectacularJSONAPIView.as_view(), name="openapi"),
     re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
     # People
     path("admin/", admin.site.urls),

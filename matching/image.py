@@ -89,7 +89,7 @@ def thumbnail(picture: Picture, *, side: int) -> bytes:
     """
     scale = min(1.0, side / max(picture.width, picture.height))
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    small = picture.rgb.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    small = picture.rgb.resize(size, Image.Resampling.HAMMING, reducing_gap=2.0)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A small HTTP server on the loopback interface, for tests and benchmarks: images, and hostile behaviour by path.
+"""A small HTTP server on the loopback interface, for tests and benchmarks: images, or hostility by path.
 
     with ImageServer({"/cat.jpg": data}) as server:
         from_url(server.url("/cat.jpg"), policy=FetchPolicy(allow=server.allow))
@@ -107,9 +107,7 @@ class ImageServer(socketserver.ThreadingTCPServer):
     def _find(self, path: str) -> bytes | None:
         if isinstance(self.images, Path):
             file = (self.images / path.lstrip("/")).resolve()
-            return (
-                file.read_bytes() if file.is_relative_to(self.images.resolve()) and file.is_file() else None
-            )
+            return file.read_bytes() if file.is_relative_to(self.images.resolve()) and file.is_file() else None
         return self.images.get(path)
 
 
@@ -133,6 +131,9 @@ def _read_request(connection: socket.socket) -> Request | None:
     while b"\r\n\r\n" not in head:
         piece = connection.recv(65536)
         if not piece:
+            return None
+        if piece.startswith(b"\x16"):
+            connection.sendall(b"HTTP/1.1 400 this is not TLS\r\n\r\n")
             return None
         head += piece
     first, *lines = head.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")
@@ -204,22 +205,16 @@ HOSTILE: dict[str, Behaviour] = {
     ),
     "/silence": _silence,
     "/endless-body": repeat(OK + b"\r\n", b"x" * 65536),
-    "/endless-chunks": repeat(
-        OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n"
-    ),
+    "/endless-chunks": repeat(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n"),
     "/endless-chunk-extension": repeat(
         OK + b"Transfer-Encoding: chunked\r\n\r\n", (b"1;" + b"e" * 60000 + b"\r\nx\r\n")
     ),
-    "/endless-trailers": repeat(
-        OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"A: " + b"b" * 8000 + b"\r\n"
-    ),
+    "/endless-trailers": repeat(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"A: " + b"b" * 8000 + b"\r\n"),
     "/endless-continue": repeat(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
     "/endless-header-line": repeat(OK + b"X: ", b"y" * 65536),
     "/header-flood": repeat(OK, b"X: y\r\n" * 1000),
     "/endless-redirect-body": repeat(b"HTTP/1.1 302 X\r\nLocation: /ok\r\n\r\n", b"x" * 65536),
-    "/bomb-redirect-body": answer(
-        302, gzip.compress(bytes(1 << 24)), Location="/ok", Content_Encoding="gzip"
-    ),
+    "/bomb-redirect-body": answer(302, gzip.compress(bytes(1 << 24)), Location="/ok", Content_Encoding="gzip"),
     "/gzip-bomb": answer(200, gzip.compress(bytes(1 << 24)), Content_Encoding="gzip"),
     "/transfer-gzip": answer(200, gzip.compress(b"x"), Transfer_Encoding="gzip"),
     "/short-body": answer(200, b"short", Content_Length="100"),

@@ -81,11 +81,9 @@ def oriented(picture: Rgb, orientation: int) -> bytes:
 def versions(picture: Rgb) -> dict[str, bytes]:
     """The picture in every accepted format and colour mode, losslessly or nearly so."""
     image = Image.fromarray(picture)
-    height, width, _ = picture.shape
-    clear = Image.new("L", image.size, 255)
-    clear.paste(0, (0, 0, width // 8, height // 8))
     see_through = image.copy()
-    see_through.putalpha(clear)
+    see_through.putalpha(245)
+    palette = image.quantize(palette=image.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
     grey16 = Image.fromarray(sixteen_bit_grey(picture))
     return {
         "jpeg": encoded(image, "JPEG", quality=90),
@@ -95,11 +93,11 @@ def versions(picture: Rgb) -> dict[str, bytes]:
         "jpeg rotated": oriented(picture, 6),
         "mpo": encoded(image, "MPO", quality=90, save_all=True, append_images=[image.rotate(180)]),
         "png": encoded(image),
-        "png palette": encoded(image.quantize(256)),
+        "png palette": encoded(palette),
         "png grey": encoded(image.convert("L")),
         "png 16 bit": encoded(grey16),
         "png rgba": encoded(see_through),
-        "gif": encoded(image, "GIF"),
+        "gif": encoded(palette, "GIF"),
         "webp": encoded(image, "WEBP", quality=90),
         "webp lossless": encoded(image, "WEBP", lossless=True),
         "bmp": encoded(image, "BMP"),
@@ -133,8 +131,5 @@ def png_header(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(100)))
-        + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
     )

@@ -9,4 +9,10 @@ if "IMGINDEX_TEST_DATA_DIR" not in os.environ:
 os.environ["DATA_DIR"] = os.environ["IMGINDEX_TEST_DATA_DIR"]
 os.environ.setdefault("OPEN_ACCESS", "1")
 
-from imgindex.settings import *  # noqa: E402, F403
+from imgindex.settings import *  # noqa: F403
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+MIDDLEWARE = [name for name in MIDDLEWARE if "whitenoise" not in name]  # noqa: F405

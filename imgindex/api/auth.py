@@ -17,6 +17,13 @@ def key_of(request: Request) -> str | None:
     return request.headers.get("x-api-key") or request.headers.get("x-oanor-key")
 
 
+def caller_of(request: Request) -> Caller:
+    """Who asks, as KeyAuthentication found."""
+    caller: Any = request.auth
+    assert isinstance(caller, Caller)
+    return caller
+
+
 class KeyAuthentication(BaseAuthentication):
     """`request.auth` is the Caller whose key the request carries."""
 

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
-from django.db import DatabaseError, InterfaceError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from pydantic import ValidationError
 from rest_framework import exceptions
@@ -70,7 +70,7 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(413, "image_too_large", "The body is larger than the service takes.")
         case Http404():
             return Problem(404, "not_found", "There is nothing at this address.")
-        case DatabaseError() | InterfaceError():
+        case OperationalError() | InterfaceError():
             logger.exception("the database failed")
             return Problem(503, "database_unavailable", "The database does not answer; try again in a moment.")
     for kind, (status, code) in _TABLE.items():

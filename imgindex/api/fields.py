@@ -112,16 +112,7 @@ def metadata_filters(request: Request) -> list[list[Metadata]]:
         filters += [
             [filter_ for reading in _readings(value) for filter_ in _placements(key, reading)] for value in values
         ]
-    for alternatives in filters:
-        for filter_ in alternatives:
-            check_filter(filter_)
     return filters
-
-
-def check_filter(filter_: Metadata) -> None:
-    """Raise InvalidInput where Postgres could not hold the filter."""
-    if b"\\u0000" in orjson.dumps(filter_):
-        raise InvalidInput("Metadata cannot hold the character U+0000.")
 
 
 def _readings(text: str) -> list[Any]:

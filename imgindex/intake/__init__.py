@@ -10,10 +10,11 @@ from imgindex.intake.errors import (
     TooManyBytes,
 )
 from imgindex.intake.fetch import FetchPolicy, from_url
-from imgindex.intake.given import from_base64, from_upload
+from imgindex.intake.given import Chunked, Readable, from_base64, from_upload
 from imgindex.intake.urls import parse_allow
 
 __all__ = [
+    "Chunked",
     "EmptyImage",
     "FetchFailed",
     "FetchPolicy",
@@ -21,6 +22,7 @@ __all__ = [
     "FetchTimeout",
     "IntakeError",
     "InvalidBase64",
+    "Readable",
     "TooManyBytes",
     "from_base64",
     "from_upload",

@@ -152,9 +152,7 @@ class Dialer:
     def _secure(self, connection: _BoundedSocket) -> ssl.SSLSocket:
         host = self.target.host
         try:
-            secured = tls_context().wrap_socket(
-                connection, server_hostname=host, do_handshake_on_connect=False
-            )
+            secured = tls_context().wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
         except (OSError, ValueError) as exc:
             connection.close()
             raise FetchFailed(f"{host} does not speak TLS.") from exc

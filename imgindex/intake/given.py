@@ -38,10 +38,13 @@ def from_base64(text: str, *, max_bytes: int) -> bytes:
             raise InvalidBase64("The data: URL is not base64; it must begin like data:image/png;base64,")
         text = text[prefix.end() :]
     digits = "".join(text.split()).translate(_URL_SAFE)
-    digits = digits.removesuffix("=").removesuffix("=")
-    check_size(len(digits) * 3 // 4, max_bytes=max_bytes)
+    bare = digits.rstrip("=")
+    padding = "=" * (-len(bare) % 4)
+    if digits not in (bare, bare + padding):
+        raise InvalidBase64("The text is not valid base64: its padding is wrong.")
+    check_size(len(bare) * 3 // 4, max_bytes=max_bytes)
     try:
-        data = binascii.a2b_base64(digits + "=" * (-len(digits) % 4), strict_mode=True)
+        data = binascii.a2b_base64(bare + padding, strict_mode=True)
     except ValueError as exc:
         raise InvalidBase64("The text is not valid base64.") from exc
     return check_not_empty(data)

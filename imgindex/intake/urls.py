@@ -77,9 +77,7 @@ def parse_redirect(location: str, *, base: Target, ports: frozenset[int], allow:
         raise FetchRefused("The server redirects to a URL that is not readable.") from exc
     if not location.isprintable() or " " in location or "\\" in location:
         # Before urljoin, which strips such characters without a word.
-        raise FetchRefused(
-            "The server redirects to a URL with a blank, a backslash or an invisible character."
-        )
+        raise FetchRefused("The server redirects to a URL with a blank, a backslash or an invisible character.")
     absolute = location if _SCHEME.match(location) else urljoin(base.url, location)
     return parse_url(absolute, ports=ports, allow=allow)
 
@@ -99,9 +97,7 @@ def parse_allow(text: str) -> Allowed:
 
 
 def _allow_message(entry: str) -> str:
-    return (
-        f"FETCH_ALLOW: {entry!r} is not host:port; write it like images.local:8001, 10.0.0.5:80 or [::1]:8001"
-    )
+    return f"FETCH_ALLOW: {entry!r} is not host:port; write it like images.local:8001, 10.0.0.5:80 or [::1]:8001"
 
 
 def _split_authority(after: str) -> tuple[str, str]:

@@ -17,8 +17,18 @@ _PREFIX = 12
 def create_key(*, name: str, tenant: str = DEFAULT_TENANT) -> str:
     """Make a key of 256 random bits. This is the only time it is seen: its digest alone is kept."""
     key = f"ix_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
-    keys.create(prefix=key[:_PREFIX], digest=_digest(key), name=name, tenant=tenant)
+    keys.create(prefix=prefix_of(key), digest=_digest(key), name=name, tenant=tenant)
     return key
+
+
+def prefix_of(key: str) -> str:
+    """The readable beginning of a key, by which it is found and told from others."""
+    return key[:_PREFIX]
+
+
+def revoke_key(*, prefix: str) -> bool:
+    """Close a key for good; whether one with that prefix was open. The next call with it is refused."""
+    return keys.revoke(prefix=prefix)
 
 
 def caller(*, key: str | None) -> Caller:
@@ -44,7 +54,7 @@ def is_valid(key: str) -> bool:
 def _tenant(key: str) -> str | None:
     if "\0" in key:
         return None
-    stored = keys.active(prefix=key[:_PREFIX])
+    stored = keys.active(prefix=prefix_of(key))
     if stored is None or not hmac.compare_digest(stored.digest, _digest(key)):
         return None
     return stored.tenant

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Sequence
 
 import orjson
+from django.conf import settings
 
 from imgindex.services import describe
 from imgindex.services.describe import Source
@@ -31,10 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 def collection_create(*, caller: Caller, name: str) -> tuple[Collection, int]:
     """Make a collection; with it the number of the change. Raises InvalidInput and CollectionExists."""
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(
-            "A collection's name has 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit."
-        )
+    check_name(name)
     with changes.write() as log:
         collection = collections.create(tenant=caller.tenant, name=name)
         if collection is None:
@@ -50,7 +48,8 @@ def collection_list(*, caller: Caller) -> list[Collection]:
 
 def collection_get(*, caller: Caller, name: str, counted: bool = False) -> Collection:
     """The caller's collection of that name; raises CollectionNotFound."""
-    collection = collections.get(tenant=caller.tenant, name=name, counted=counted)
+    known = _storable(name)
+    collection = collections.get(tenant=caller.tenant, name=name, counted=counted) if known else None
     if collection is None:
         raise CollectionNotFound(f"There is no collection named {name!r}.")
     return collection
@@ -76,11 +75,10 @@ def image_put(
     image_id: str | None = None,
     metadata: Metadata | None = None,
     source_url: str | None = None,
-    keep_original: bool = False,
 ) -> Written:
     """Index a picture, or replace the one under `image_id`; searchable in every process when this returns.
 
-    Without an `image_id` a uuid4 is made. `source_url` says where the picture comes from; a fetched one knows by itself.
+    Without an `image_id` a uuid4 is made. `source_url` says where the picture comes from; a fetched one knows itself.
     Raises CollectionNotFound, InvalidInput, and what fetching and decoding raise.
     """
     if image_id is None:
@@ -98,7 +96,7 @@ def image_put(
     files = media.save(
         collection=target.id,
         thumbnail=description.thumbnail,
-        original=data if keep_original else None,
+        original=data if settings.KEEP_ORIGINALS else None,
     )
     try:
         with changes.write() as log:
@@ -170,6 +168,7 @@ def image_page(
     filters: Sequence[Sequence[Metadata]] = (),
 ) -> Page:
     """One page of a collection's images, oldest first; `filters` as in store.images.page."""
+    check_filters(filters)
     target = collection_get(caller=caller, name=collection)
     found = images.page(collection=target.id, after=after, limit=limit + 1, filters=filters)
     return Page(images=found[:limit], next_after=found[limit - 1].pk if len(found) > limit else None)
@@ -184,10 +183,27 @@ def thumbnail(*, caller: Caller, collection: str, image_id: str) -> bytes:
     return content
 
 
+def original(*, caller: Caller, collection: str, image_id: str) -> bytes:
+    """An image's bytes as they came; raises CollectionNotFound, and ImageNotFound where they were not kept."""
+    image = image_get(caller=caller, collection=collection, image_id=image_id)
+    content = media.read(image.original) if image.original else None
+    if content is None:
+        raise ImageNotFound(f"The original of {image_id!r} is not in the storage.")
+    return content
+
+
 def known(*, caller: Caller, collection: str, image_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Of these ids the ones that the collection holds, each with its source and the SHA-256 of its bytes."""
     target = collection_get(caller=caller, name=collection)
     return images.known_ids(collection=target.id, image_ids=image_ids)
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidInput unless the text can be a collection's name."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            "A collection's name has 1 to 64 letters, digits, dots, hyphens and underscores; the first is no sign."
+        )
 
 
 def check_id(image_id: str) -> None:
@@ -209,6 +225,15 @@ def check_metadata(metadata: Metadata) -> None:
         raise InvalidInput(f"Metadata have at most {MAX_METADATA_BYTES} bytes of JSON.")
     if b"\\u0000" in text:
         raise InvalidInput("Metadata cannot hold the character U+0000.")
+
+
+def check_filters(filters: Sequence[Sequence[Metadata]], words: Sequence[str] = ()) -> None:
+    """Raise InvalidInput where a condition on metadata is nothing that metadata can satisfy."""
+    for alternatives in filters:
+        for value in alternatives:
+            check_metadata(value)
+    for word in words:
+        _check_text("A word to search for", word)
 
 
 def _check_text(what: str, text: str) -> None:

@@ -9,8 +9,6 @@ import resource
 import threading
 from concurrent.futures import TimeoutError as DeadlineExceeded
 from dataclasses import dataclass
-from functools import cache
-from typing import BinaryIO
 
 from django.conf import settings
 from pebble import ProcessExpired, ProcessPool
@@ -39,19 +37,18 @@ class FromBase64:
 class FromUpload:
     """A picture sent as a file, or read from one."""
 
-    file: BinaryIO
+    file: intake.Readable | intake.Chunked
 
 
 Source = FromUrl | FromBase64 | FromUpload
 
 
-@cache
 def _fetch_policy() -> intake.FetchPolicy:
     return intake.FetchPolicy(
         max_bytes=settings.MAX_IMAGE_BYTES,
         deadline_s=float(settings.FETCH_TIMEOUT),
-        ports=intake.parse_ports(settings.FETCH_PORTS),
-        allow=intake.parse_allow(settings.FETCH_ALLOW),
+        ports=settings.FETCH_PORTS,
+        allow=settings.FETCH_ALLOW,
     )
 
 
@@ -93,6 +90,7 @@ class _Pool:
     """The decode pool of this process, started on first use."""
 
     def __init__(self) -> None:
+        self.processes = settings.DECODE_PROCESSES
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = None
 
@@ -103,12 +101,19 @@ class _Pool:
                 context = multiprocessing.get_context("forkserver")
                 context.set_forkserver_preload(["matching.describe"])
                 self._pool = ProcessPool(
-                    max_workers=settings.DECODE_PROCESSES,
+                    max_workers=self.processes,
                     initializer=_limit_memory,
                     initargs=[settings.DECODE_MEMORY],
                     context=context,
                 )
             return self._pool
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._pool is not None:
+                self._pool.stop()  # type: ignore[no-untyped-call]
+                self._pool.join()
+                self._pool = None
 
 
 _pool = _Pool()
@@ -118,9 +123,16 @@ def _limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def start_pool() -> None:
-    """Start the decode processes before the first request needs them."""
+def start_pool(*, processes: int | None = None) -> None:
+    """Start the decode processes before the first request needs them; DECODE_PROCESSES unless told otherwise."""
+    if processes is not None:
+        _pool.processes = processes
     _pool.get().schedule(_nothing)
+
+
+def stop_pool() -> None:
+    """End the decode processes, waiting for none of their work."""
+    _pool.stop()
 
 
 def _nothing() -> None:

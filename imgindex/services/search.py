@@ -65,6 +65,7 @@ def search(
         raise InvalidInput(f"max_distance must be between 0 and {fingerprint.bits} for {hash_type}.")
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidInput(f"limit must be between 1 and {MAX_LIMIT}.")
+    catalogue.check_filters(filters, words)
     if isinstance(query, Source):
         # An unknown collection is said before a picture is fetched for it.
         _collection_id(sync.replica.catch_up(), caller, collection)
@@ -102,9 +103,15 @@ def search(
 
 
 def search_metadata(
-    *, caller: Caller, collection: str, filters: Sequence[Sequence[Metadata]], words: Sequence[str], limit: int
+    *,
+    caller: Caller,
+    collection: str,
+    filters: Sequence[Sequence[Metadata]],
+    words: Sequence[str],
+    limit: int,
 ) -> list[Image]:
-    """Images by their metadata alone, newest first; raises CollectionNotFound."""
+    """Images by their metadata alone, newest first; raises CollectionNotFound and InvalidInput."""
+    catalogue.check_filters(filters, words)
     target = catalogue.collection_get(caller=caller, name=collection)
     return images.search_metadata(collection=target.id, words=words, filters=filters, limit=limit)
 

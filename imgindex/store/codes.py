@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from imgindex.models import Image, bit_literal
+from imgindex.models import CodeField, Image, bit_literal
 
 NAMES: tuple[str, ...] = ("pdq", "phash", "dhash", "ahash")
 """The fingerprints that have a column of that name in the table of images."""
 
-_BITS = {name: Image._meta.get_field(name).bits for name in NAMES}
+_BITS = {field.name: field.bits for field in Image._meta.get_fields() if isinstance(field, CodeField)}
 
 
 class CodeRow(NamedTuple):

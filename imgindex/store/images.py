@@ -116,7 +116,8 @@ def upsert(
 def get(*, collection: int, image_id: str) -> Image | None:
     """The image under the user's id."""
     rows = _fetch(
-        f"SELECT {_COLUMNS} FROM imgindex_image WHERE collection_id = %s AND external_id = %s", [collection, image_id]
+        f"SELECT {_COLUMNS} FROM imgindex_image WHERE collection_id = %s AND external_id = %s",
+        [collection, image_id],
     )
     return _image(rows[0]) if rows else None
 
@@ -152,9 +153,7 @@ def delete(*, collection: int, image_id: str) -> tuple[int, Media] | None:
 
 def delete_all(*, collection: int) -> list[Media]:
     """Delete every image of a collection; their files."""
-    rows = _fetch(
-        "DELETE FROM imgindex_image WHERE collection_id = %s RETURNING thumbnail, original", [collection]
-    )
+    rows = _fetch("DELETE FROM imgindex_image WHERE collection_id = %s RETURNING thumbnail, original", [collection])
     return [Media(*row) for row in rows]
 
 
@@ -166,9 +165,9 @@ def count(*, collection: int) -> int:
 def page(*, collection: int, after: int, limit: int, filters: Sequence[Sequence[Metadata]]) -> list[Image]:
     """Up to `limit` images with a number above `after`, oldest first.
 
-    `filters` is a conjunction of alternatives: of each inner list at least one object must be contained in the metadata.
+    `filters` is a conjunction of alternatives: of each inner list the metadata must contain at least one object.
     """
-    conditions, parameters = _contains(filters)
+    conditions, parameters = _conditions(filters)
     rows = _fetch(
         f"SELECT {_COLUMNS} FROM imgindex_image WHERE collection_id = %s AND id > %s{conditions} ORDER BY id LIMIT %s",
         [collection, after, *parameters, limit],
@@ -180,10 +179,7 @@ def search_metadata(
     *, collection: int, words: Sequence[str], filters: Sequence[Sequence[Metadata]], limit: int
 ) -> list[Image]:
     """Images whose metadata contain every word, in any case, and satisfy the filters; newest first."""
-    conditions, parameters = _contains(filters)
-    for word in words:
-        conditions += " AND metadata::text ILIKE %s"
-        parameters.append(f"%{_like(word)}%")
+    conditions, parameters = _conditions(filters, words)
     rows = _fetch(
         f"SELECT {_COLUMNS} FROM imgindex_image WHERE collection_id = %s{conditions} ORDER BY id DESC LIMIT %s",
         [collection, *parameters, limit],
@@ -197,11 +193,13 @@ def _like(word: str) -> str:
     return escaped.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _contains(filters: Sequence[Sequence[Metadata]]) -> tuple[str, list[Any]]:
-    conditions = "".join(
-        " AND (" + " OR ".join("metadata @> %s::jsonb" for _ in alternatives) + ")" for alternatives in filters
-    )
-    return conditions, [_json(value) for alternatives in filters for value in alternatives]
+def _conditions(filters: Sequence[Sequence[Metadata]], words: Sequence[str] = ()) -> tuple[str, list[Any]]:
+    """SQL that follows a WHERE clause, and its parameters."""
+    contained = [" OR ".join(["metadata @> %s::jsonb"] * len(alternatives)) for alternatives in filters]
+    conditions = "".join(f" AND ({condition})" for condition in contained)
+    conditions += " AND metadata::text ILIKE %s" * len(words)
+    objects = [_json(value) for alternatives in filters for value in alternatives]
+    return conditions, [*objects, *(f"%{_like(word)}%" for word in words)]
 
 
 def hits(
@@ -222,10 +220,7 @@ def hits(
     whatever their fingerprint.
     """
     column = {name: name for name in codes.NAMES}[hash_type]
-    conditions, parameters = _contains(filters)
-    for word in words:
-        conditions += " AND metadata::text ILIKE %s"
-        parameters.append(f"%{_like(word)}%")
+    conditions, parameters = _conditions(filters, words)
     rows = _fetch(
         f"SELECT {_COLUMNS}, distance FROM (SELECT *, bit_count({column} # %s::bit({codes.bits(column)})) AS distance"
         " FROM imgindex_image WHERE collection_id = %s AND (id = ANY(%s) OR sha256 = %s)"

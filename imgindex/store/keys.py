@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from django.utils import timezone
+
 from imgindex import models
 
 
@@ -22,3 +24,8 @@ def active(*, prefix: str) -> StoredKey | None:
     """The key with that prefix unless it was revoked."""
     row = models.ApiKey.objects.filter(prefix=prefix, revoked=None).values_list("digest", "tenant").first()
     return StoredKey(*row) if row else None
+
+
+def revoke(*, prefix: str) -> bool:
+    """Mark the key with that prefix as revoked; whether there was one that was not."""
+    return models.ApiKey.objects.filter(prefix=prefix, revoked=None).update(revoked=timezone.now()) > 0

@@ -14,7 +14,7 @@ BLOCKS = 64
 LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in luma (ITU-R BT.601)."""
 
-# Bounds on memory: a tile is 6 MiB of float64 RGB, near the cache; a strip is 8 MiB, however wide the picture.
+# Bounds on memory: a tile is 6 MiB of float64 RGB, near the cache; a strip is 8 MiB, however wide the image.
 _TILE_PIXELS = 1 << 18
 _STRIP_COLUMNS = 1 << 14
 _CACHED_LENGTH = 1 << 14  # longer sides are rare and their taps large

@@ -9,6 +9,7 @@ from matching.fingerprints.base import BLOCKS, Fingerprint, Pixels, dct_rows, pa
 
 _SIDE = 16
 _SMALLEST = 5  # pixels; PDQ gives smaller pictures the zero code and quality 0
+_FEWEST_BITS = 64  # with fewer, codes of unrelated pictures come near each other for want of bits
 _DCT = dct_rows(_SIDE, BLOCKS, first=1)
 
 
@@ -39,12 +40,11 @@ class PDQ(Fingerprint):
     def quality(self, pixels: Pixels) -> int:
         """How much texture the code rests on, 0 to 100; below 50 it says little.
 
-        The sum of the steps between neighbours of the 64 x 64 luma, each in whole percent of the range,
-        over 90.
+        The sum of the steps between neighbours of the 64 x 64 luma, each in whole percent of the range, over 90:
+        PDQ's own number, but 0 for a code with few bits. Half of a code's bits are set unless many coefficients are
+        equal, as all are in stripes and bars of any contrast, whose codes are alike whatever the pictures.
         """
-        if min(pixels.rgb.size) < _SMALLEST:
+        if int.from_bytes(self.compute(pixels)).bit_count() < _FEWEST_BITS:
             return 0
-        steps = [
-            np.abs(np.trunc(settle(np.diff(pixels.blocks, axis=axis)) / 2**20 * 100 / 255)) for axis in (0, 1)
-        ]
+        steps = [np.abs(np.trunc(settle(np.diff(pixels.blocks, axis=axis)) / 2**20 * 100 / 255)) for axis in (0, 1)]
         return min(100, int(steps[0].sum() + steps[1].sum()) // 90)

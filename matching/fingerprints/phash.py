@@ -26,8 +26,6 @@ class PHash(Fingerprint):
 
     def compute(self, pixels: Pixels) -> bytes:
         """The code."""
-        small = np.asarray(
-            pixels.grey.resize((_SAMPLES, _SAMPLES), Image.Resampling.LANCZOS), dtype=np.float64
-        )
+        small = np.asarray(pixels.grey.resize((_SAMPLES, _SAMPLES), Image.Resampling.LANCZOS), dtype=np.float64)
         coefficients = settle(_DCT @ small @ _DCT.T)
         return pack(coefficients > np.median(coefficients))

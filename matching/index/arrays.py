@@ -21,10 +21,15 @@ def as_codes(codes: ArrayLike, bits: int) -> Codes:
     array = np.asarray(codes)
     if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != bits // 8:
         raise ValueError(
-            f"codes of {bits} bits must be uint8 of shape (n, {bits // 8}), "
-            f"not {array.dtype} of shape {array.shape}"
+            f"codes of {bits} bits must be uint8 of shape (n, {bits // 8}), not {array.dtype} of shape {array.shape}"
         )
     return np.ascontiguousarray(array)
+
+
+def as_id_set(ids: ArrayLike) -> Ids:
+    """`ids`, each once, ascending. Raises ValueError as `as_ids` does."""
+    array = as_ids(ids)
+    return array if _ascend(array) else np.unique(array)
 
 
 def as_entries(ids: ArrayLike, codes: ArrayLike, bits: int) -> tuple[Ids, Codes]:
@@ -35,7 +40,12 @@ def as_entries(ids: ArrayLike, codes: ArrayLike, bits: int) -> tuple[Ids, Codes]
     all_ids, all_codes = as_ids(ids), as_codes(codes, bits)
     if len(all_ids) != len(all_codes):
         raise ValueError(f"{len(all_ids)} ids but {len(all_codes)} codes")
-    if (all_ids[1:] > all_ids[:-1]).all():  # ids ascend as a rule: spare the sort
+    if _ascend(all_ids):
         return all_ids, all_codes
     unique, first_from_the_end = np.unique(all_ids[::-1], return_index=True)
     return unique, all_codes[::-1][first_from_the_end]
+
+
+def _ascend(ids: Ids) -> bool:
+    """Whether every id is greater than the one before it, as they are as a rule: that spares the sort."""
+    return bool((ids[1:] > ids[:-1]).all())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Condition, Lock
+from threading import Lock
 
 
 class ReadersWriterLock:
@@ -13,29 +13,31 @@ class ReadersWriterLock:
     door as equals, so a stream of writers does not starve the readers either.
     """
 
-    __slots__ = ("_door", "_last_reader_left", "_readers")
+    __slots__ = ("_count", "_door", "_readers", "_room")
 
     def __init__(self) -> None:
         self._door = Lock()
-        self._last_reader_left = Condition(Lock())
+        self._room = Lock()  # held by the writer, or by the readers together
+        self._count = Lock()
         self._readers = 0
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        with self._door, self._last_reader_left:
+        """Share the lock with other readers."""
+        with self._door, self._count:
             self._readers += 1
+            if self._readers == 1:
+                self._room.acquire()  # free: a writer would be holding the door
         try:
             yield
         finally:
-            with self._last_reader_left:
+            with self._count:
                 self._readers -= 1
                 if self._readers == 0:
-                    self._last_reader_left.notify()
+                    self._room.release()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        with self._door:
-            with self._last_reader_left:
-                while self._readers:
-                    self._last_reader_left.wait()
+        """Hold the lock alone."""
+        with self._door, self._room:
             yield

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def test_a_refresh_is_not_followed(server: ImageServer) -> None:
 
 
 EXPECTED = {
-    FetchTimeout: [path for path in HOSTILE if path.startswith("/drip-")][:-1] + ["/silence"],
+    FetchTimeout: [*[path for path in HOSTILE if path.startswith("/drip-")][:-1], "/silence"],
     TooManyBytes: [
         "/big",
         "/claims-much",
@@ -209,9 +210,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("path", "error"), [(path, error) for error, paths in EXPECTED.items() for path in paths]
-)
+@pytest.mark.parametrize(("path", "error"), [(path, error) for error, paths in EXPECTED.items() for path in paths])
 def test_a_hostile_server_is_left_in_time(server: ImageServer, path: str, error: type[IntakeError]) -> None:
     started = time.perf_counter()
     with pytest.raises(error) as caught:
@@ -240,18 +239,14 @@ def test_the_size_is_counted_to_the_byte(server: ImageServer) -> None:
 
 
 @pytest.mark.parametrize("path", ["/reset", "/hang-up"])
-def test_a_connection_that_breaks_before_an_answer_is_tried_three_times(
-    server: ImageServer, path: str
-) -> None:
+def test_a_connection_that_breaks_before_an_answer_is_tried_three_times(server: ImageServer, path: str) -> None:
     before = server.requests[path]
     with pytest.raises(FetchFailed, match="closed the connection"):
         get(server, path)
     assert server.requests[path] - before == 3
 
 
-@pytest.mark.parametrize(
-    "path", ["/missing", "/error", "/reset-in-body", "/short-body", "/not-http", "/gzip-bomb"]
-)
+@pytest.mark.parametrize("path", ["/missing", "/error", "/reset-in-body", "/short-body", "/not-http", "/gzip-bomb"])
 def test_an_answer_is_not_asked_for_again(server: ImageServer, path: str) -> None:
     before = server.requests[path]
     with pytest.raises(FetchFailed):
@@ -339,9 +334,26 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     names = "subjectAltName=DNS:images.example,IP:127.0.0.1"
     subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-days", "2", "-subj", "/CN=test", "-addext", names]
-        + ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        [
+            openssl,
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=test",
+            "-addext",
+            names,
+            "-keyout",
+            folder / "key.pem",
+            "-out",
+            folder / "cert.pem",
+        ],
         check=True,
         capture_output=True,
     )
@@ -365,7 +377,7 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_self_signed_certificate_is_refused(tls_server: ImageServer) -> None:
-    with pytest.raises(FetchFailed, match="certificate of 127.0.0.1 is not valid"):
+    with pytest.raises(FetchFailed, match=r"certificate of 127\.0\.0\.1 is not valid"):
         get(tls_server, "/a.png")
     assert tls_server.connections == 1
     assert not tls_server.seen
@@ -440,19 +452,15 @@ def settles(measure: Any, bound: int) -> bool:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files through /proc")
-@pytest.mark.parametrize(
-    "path", ["/drip-body", "/drip-headers", "/silence", "/endless-body", "/reset", "/ok"]
-)
+@pytest.mark.parametrize("path", ["/drip-body", "/drip-headers", "/silence", "/endless-body", "/reset", "/ok"])
 def test_many_fetches_at_once_leave_no_thread_and_no_file(server: ImageServer, path: str) -> None:
     assert settles(threading.active_count, 2)
     threads, files = threading.active_count(), open_files()
 
     def fetch(_: int) -> float:
         started = time.perf_counter()
-        try:
+        with suppress(IntakeError):
             get(server, path)
-        except IntakeError:
-            pass
         return time.perf_counter() - started
 
     with ThreadPoolExecutor(20) as pool:
@@ -482,9 +490,7 @@ def test_allow_is_a_list_of_hosts_and_ports() -> None:
     ["localhost", "localhost:", ":80", "http://localhost:80", "a:0", "a:65536", "a:b", "::1:80", "a b:80"],
 )
 def test_a_wrong_allow_names_the_fix(text: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"FETCH_ALLOW: .* is not host:port; write it like images\.local:8001"
-    ):
+    with pytest.raises(ValueError, match=r"FETCH_ALLOW: .* is not host:port; write it like images\.local:8001"):
         parse_allow(f"ok:80,{text}")
 
 
@@ -512,10 +518,14 @@ def test_base64_in_every_spelling(data: bytes, prefix: str) -> None:
         "====",
         "abcd====",
         "äbcd",
-        "ab\0d",
+        "ab\x00d",
         "data:image/png,abcd",
-    ]
-    + ["data:image/png;base64", "http://a.example/x.png", "%2B%2B%2B%2B", "ab.d", "\ud800bcd"],
+        "data:image/png;base64",
+        "http://a.example/x.png",
+        "%2B%2B%2B%2B",
+        "ab.d",
+        "�bcd",
+    ],
 )
 def test_what_is_not_base64_is_an_error(text: str) -> None:
     with pytest.raises(InvalidBase64):
@@ -524,10 +534,8 @@ def test_what_is_not_base64_is_an_error(text: str) -> None:
 
 @given(st.text())
 def test_any_text_is_bytes_or_an_intake_error(text: str) -> None:
-    try:
+    with suppress(IntakeError):
         assert from_base64(text, max_bytes=100)
-    except IntakeError:
-        pass
 
 
 def test_base64_keeps_to_the_limit() -> None:

@@ -44,9 +44,7 @@ def test_it_travels_between_processes():
     assert pickle.loads(pickle.dumps(description)) == description
 
 
-@pytest.mark.parametrize(
-    ("data", "error"), [(b"text", NotAnImage), (pictures.png_header(2000, 2000), ImageTooLarge)]
-)
+@pytest.mark.parametrize(("data", "error"), [(b"text", NotAnImage), (pictures.png_header(2000, 2000), ImageTooLarge)])
 def test_errors_pass_through_and_travel_between_processes(data, error):
     with pytest.raises(error) as caught:
         describe(data, **LIMITS)
@@ -54,10 +52,8 @@ def test_errors_pass_through_and_travel_between_processes(data, error):
 
 
 def test_a_worker_loads_no_heavy_library():
-    heavy = "cv2 faiss scipy django requests psycopg".split()
+    heavy = ["cv2", "faiss", "scipy", "django", "requests", "psycopg"]
     program = f"import sys, matching.describe; print(*(m for m in {heavy} if m in sys.modules))"
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

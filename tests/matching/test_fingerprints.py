@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parents[1] / "golden/fingerprints.json"
 # Sides around the 64 samples and 128 halves of a window, odd ones, long ones, and more than one tile.
 SIZES = [
     (64, 64), (63, 65), (127, 128), (129, 257), (5, 5), (5, 300), (300, 5), (30, 40), (500, 375), (375, 500),
-    (801, 1203), (1600, 1200), (2048, 31), (33, 4000), (20000, 24),
+    (601, 803), (1100, 900), (2048, 31), (33, 4000), (20000, 24),
 ]  # fmt: skip
 
 
@@ -55,9 +55,7 @@ def distance(one: str, other: str) -> int:
 def golden_pictures() -> dict[str, np.ndarray]:
     half = np.concatenate([pictures.flat((0, 0, 0)), pictures.flat((255, 255, 255))], axis=1)
     return {
-        **{
-            f"textured {i} {w}x{h}": pictures.textured(i, width=w, height=h) for i, (w, h) in enumerate(SIZES)
-        },
+        **{f"textured {i} {w}x{h}": pictures.textured(i, width=w, height=h) for i, (w, h) in enumerate(SIZES)},
         "flat": pictures.flat(),
         "half black, half white": half,
         "one pixel": pictures.flat(width=1, height=1),
@@ -69,7 +67,7 @@ def golden_pictures() -> dict[str, np.ndarray]:
 class TestAgainstThePackages:
     @pytest.mark.parametrize(("width", "height"), SIZES)
     def test_generated_pictures(self, width, height):
-        for seed in range(3):
+        for seed in range(2):
             image = Image.fromarray(pictures.textured(100 + seed, width=width, height=height))
             assert (codes(image), quality(image)) == reference(image)
 
@@ -94,9 +92,7 @@ class TestAgainstThePackages:
     def test_pdq_hex_is_what_metas_tools_print(self):
         image = Image.fromarray(pictures.textured(4))
         bits, _ = pdqhash.compute(np.asarray(image))
-        words = [
-            sum(int(bit) << k for k, bit in enumerate(bits[::-1][16 * w : 16 * w + 16])) for w in range(16)
-        ]
+        words = [sum(int(bit) << k for k, bit in enumerate(bits[::-1][16 * w : 16 * w + 16])) for w in range(16)]
         assert codes(image)["pdq"] == "".join(f"{word:04x}" for word in reversed(words))
 
     def test_the_reduction_is_two_box_filters_and_a_sampling(self):
@@ -116,13 +112,12 @@ class TestAgainstThePackages:
 class TestSteadiness:
     def test_golden_values(self):
         golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
-        assert {
-            name: {**codes(rgb), "quality": quality(rgb)} for name, rgb in golden_pictures().items()
-        } == golden
+        assert {name: {**codes(rgb), "quality": quality(rgb)} for name, rgb in golden_pictures().items()} == golden
 
-    @pytest.mark.parametrize("name", ["flat", "half black, half white"])
-    def test_pictures_without_texture_say_so(self, name):
-        assert quality(golden_pictures()[name]) < 50
+    def test_pictures_without_texture_say_so(self):
+        ramp = np.arange(256, dtype=np.uint8)[None, :, None].repeat(200, axis=0).repeat(3, axis=2)
+        assert quality(pictures.flat()) == 0
+        assert quality(ramp) < 50
 
     @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (1, 2, 3), (77, 133, 201)])
     @pytest.mark.parametrize("size", [(64, 64), (101, 77), (640, 480)])
@@ -140,6 +135,7 @@ class TestSteadiness:
         stripes = np.zeros((200, 300, 3), dtype=np.uint8)
         stripes[:, ::20] = 255
         coefficients = PDQ_FINGERPRINT.coefficients(Pixels(Image.fromarray(stripes)))
+        assert quality(stripes) == 0
         assert not coefficients.any()  # no change from top to bottom, so every coefficient cancels
 
     @pytest.mark.parametrize("seed", range(3))
@@ -184,7 +180,7 @@ class TestHex:
             "0" * 15 + "g",
             " " + "0" * 15,
             "0x" + "0" * 14,
-            "٠" * 16,
+            "\u0660" * 16,
             "0" * 16 + "\n",
         ],
     )
@@ -206,8 +202,6 @@ def test_the_registry():
     ]
 
 
-if (
-    __name__ == "__main__"
-):  # python -m tests.matching.test_fingerprints: after a change of RECIPE_VERSION only
+if __name__ == "__main__":  # python -m tests.matching.test_fingerprints: after a change of RECIPE_VERSION only
     values = {name: {**codes(rgb), "quality": quality(rgb)} for name, rgb in golden_pictures().items()}
     GOLDEN.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

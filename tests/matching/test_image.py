@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageChops
+from PIL import Image
 
 from matching.image import Picture, decode, thumbnail
 from matching.types import ImageTooLarge, NotAnImage
@@ -62,21 +62,26 @@ class TestFormats:
         picture = decode(pictures.encoded(image, image_format))
         assert (picture.rgb.mode, picture.width, picture.height) == ("RGB", 96, 64)
 
-    def test_cmyk_jpegs_of_both_polarities_keep_their_colours(self):
-        cmyk = Image.fromarray(PICTURE).convert("CMYK")
-        adobe = pictures.encoded(cmyk, "JPEG", quality=95)  # Pillow writes them inverted, with Adobe's marker
-        assert difference(adobe, PICTURE) < 4
-        inverted = pictures.encoded(ImageChops.invert(cmyk), "JPEG", quality=95)
-        marker = inverted.index(b"\xff\xee")
-        length = int.from_bytes(inverted[marker + 2 : marker + 4], "big")
-        unmarked = inverted[:marker] + inverted[marker + 2 + length :]
-        assert difference(unmarked, PICTURE) < 4
+    def test_inks_of_a_cmyk_jpeg_count_as_inverted_with_and_without_adobes_marker(self):
+        data = pictures.encoded(Image.fromarray(PICTURE).convert("CMYK"), "JPEG", quality=95)
+        marker = data.index(b"\xff\xee")
+        length = int.from_bytes(data[marker + 2 : marker + 4], "big")
+        unmarked = data[:marker] + data[marker + 2 + length :]
+        assert difference(data, PICTURE) < 6
+        assert difference(unmarked, PICTURE) < 6
+
+    def test_ycck_jpeg(self):
+        image = Image.fromarray(PICTURE)
+        planes = Image.merge("CMYK", [*image.convert("YCbCr").split(), Image.new("L", image.size, 0)])
+        data = bytearray(pictures.encoded(planes, "JPEG", quality=95))
+        data[data.index(b"Adobe") + 11] = 2  # the planes are luma, two chromas and black
+        assert difference(bytes(data), PICTURE) < 6
 
     def test_mpo_is_a_jpeg_of_its_first_picture(self):
         other = Image.fromarray(pictures.flat(width=96, height=64))
         data = pictures.encoded(PICTURE, "MPO", save_all=True, append_images=[other], quality=95)
         assert decode(data).format == "JPEG"
-        assert difference(data, PICTURE) < 4
+        assert difference(data, PICTURE) < 6
 
     @pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
     def test_animations_give_their_first_frame(self, image_format):
@@ -131,7 +136,7 @@ class TestOrientation:
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_every_orientation_is_turned_upright(self, orientation):
         data = pictures.oriented(PICTURE, orientation)
-        assert difference(data, PICTURE) < 4
+        assert difference(data, PICTURE) < 6
 
     @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF", "AVIF"])
     def test_orientation_counts_in_other_formats_too(self, image_format):
@@ -187,9 +192,7 @@ class TestTransparency:
         assert not (pixels(data)[~chosen] == 255).all()
 
     def test_a_transparent_colour(self):
-        colours = np.repeat(np.array([[10, 20, 30], [40, 50, 60]], dtype=np.uint8), 8, axis=0)[None].repeat(
-            4, axis=0
-        )
+        colours = np.repeat(np.array([[10, 20, 30], [40, 50, 60]], dtype=np.uint8), 8, axis=0)[None].repeat(4, axis=0)
         data = pictures.encoded(colours, transparency=(10, 20, 30))
         assert pixels(data)[0, 0].tolist() == [255, 255, 255]
         assert pixels(data)[0, -1].tolist() == [40, 50, 60]
@@ -336,9 +339,7 @@ class TestThumbnail:
     def test_it_looks_like_the_picture_and_carries_no_metadata(self):
         exif = Image.Exif()
         exif[0x010E] = "a secret"
-        source = pictures.encoded(
-            PICTURE, "JPEG", quality=95, exif=exif, comment=b"a secret", icc_profile=b"a secret"
-        )
+        source = pictures.encoded(PICTURE, "JPEG", quality=95, exif=exif, comment=b"a secret", icc_profile=b"a secret")
         data = thumbnail(decode(source), side=48)
         assert b"secret" not in data
         small = np.asarray(Image.open(io.BytesIO(data))).astype(int)

@@ -51,7 +51,9 @@ class Search(Picture):
     id: ImageId | None = Field(None, description="The picture stored under this id; it finds itself as well.")
     hash: str | None = Field(None, description="A fingerprint in hexadecimal, of the kind `hash_type`.")
     hash_type: HashType = "pdq"
-    max_distance: int | None = Field(None, ge=0, le=256, description="In bits; 31 for pdq, 8 for the others if missing.")
+    max_distance: int | None = Field(
+        None, ge=0, le=256, description="In bits; 31 for pdq, 8 for the others if missing."
+    )
     limit: int = Field(20, ge=1, le=1000)
     metadata: JsonObject | None = Field(None, description="Only images whose metadata contain this object.")
 

@@ -9,13 +9,15 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from imgindex.api import fields
+from imgindex.api.auth import caller_of
 from imgindex.api.v3 import schemas, serialise
 from imgindex.services import catalogue
-from imgindex.services.search import ById, ByHash, search
+from imgindex.services.describe import Source
+from imgindex.services.search import ByHash, ById, search
 from imgindex.types import InvalidInput
 
-_PROBLEMS = {status: schemas.ProblemDetails for status in (400, 401, 404, 413, 415, 422, 502, 503, 504)}
-_READ_PROBLEMS = {status: schemas.ProblemDetails for status in (400, 401, 404, 503)}
+_PROBLEMS = dict.fromkeys((400, 401, 404, 413, 415, 422, 502, 503, 504), schemas.ProblemDetails)
+_READ_PROBLEMS = dict.fromkeys((400, 401, 404, 503), schemas.ProblemDetails)
 
 
 class Collections(APIView):
@@ -24,7 +26,7 @@ class Collections(APIView):
     @extend_schema(operation_id="list_collections", responses={200: schemas.Collections, **_READ_PROBLEMS})
     def get(self, request: Request) -> Response:
         """List the collections."""
-        found = catalogue.collection_list(caller=request.auth)
+        found = catalogue.collection_list(caller=caller_of(request))
         return Response({"results": [serialise.collection(item) for item in found], "next_cursor": None})
 
     @extend_schema(
@@ -35,7 +37,7 @@ class Collections(APIView):
     def post(self, request: Request) -> Response:
         """Make a collection."""
         asked = fields.body(request, schemas.NewCollection)
-        collection, seq = catalogue.collection_create(caller=request.auth, name=asked.name)
+        collection, seq = catalogue.collection_create(caller=caller_of(request), name=asked.name)
         return Response({**serialise.collection(collection), "seq": seq}, status=201)
 
 
@@ -45,13 +47,13 @@ class Collection(APIView):
     @extend_schema(operation_id="get_collection", responses={200: schemas.Collection, **_READ_PROBLEMS})
     def get(self, request: Request, collection: str) -> Response:
         """Show a collection."""
-        found = catalogue.collection_get(caller=request.auth, name=collection, counted=True)
+        found = catalogue.collection_get(caller=caller_of(request), name=collection, counted=True)
         return Response(serialise.collection(found))
 
     @extend_schema(operation_id="delete_collection", responses={200: schemas.Deleted, **_READ_PROBLEMS})
     def delete(self, request: Request, collection: str) -> Response:
         """Delete a collection with all its images."""
-        seq = catalogue.collection_delete(caller=request.auth, name=collection)
+        seq = catalogue.collection_delete(caller=caller_of(request), name=collection)
         return Response({"id": collection, "seq": seq})
 
 
@@ -73,7 +75,7 @@ class Images(APIView):
     def get(self, request: Request, collection: str) -> Response:
         """List images, oldest first."""
         page = catalogue.image_page(
-            caller=request.auth,
+            caller=caller_of(request),
             collection=collection,
             limit=fields.limit(request, default=100, most=1000),
             after=fields.cursor(request),
@@ -84,7 +86,7 @@ class Images(APIView):
 
     @extend_schema(
         operation_id="add_image",
-        description=f"Index a picture. {_PICTURE} It is searchable when the answer arrives; an id that exists is replaced.",
+        description=f"Index a picture. {_PICTURE} It is searchable when the answer arrives; a known id is replaced.",
         request=schemas.NewImage,
         responses={201: schemas.WrittenImage, 200: schemas.WrittenImage, **_PROBLEMS},
     )
@@ -100,7 +102,7 @@ class Image(APIView):
     @extend_schema(operation_id="get_image", responses={200: schemas.Image, **_READ_PROBLEMS})
     def get(self, request: Request, collection: str, image_id: str) -> Response:
         """Show an image."""
-        found = catalogue.image_get(caller=request.auth, collection=collection, image_id=image_id)
+        found = catalogue.image_get(caller=caller_of(request), collection=collection, image_id=image_id)
         return Response(serialise.image(found, collection))
 
     @extend_schema(
@@ -122,20 +124,20 @@ class Image(APIView):
         """Replace an image's metadata."""
         asked = fields.body(request, schemas.PatchImage)
         written = catalogue.image_patch(
-            caller=request.auth, collection=collection, image_id=image_id, metadata=asked.metadata
+            caller=caller_of(request), collection=collection, image_id=image_id, metadata=asked.metadata
         )
         return Response(serialise.written(written, collection))
 
     @extend_schema(operation_id="delete_image", responses={200: schemas.Deleted, **_READ_PROBLEMS})
     def delete(self, request: Request, collection: str, image_id: str) -> Response:
         """Delete an image; no search finds it once the answer arrives."""
-        seq = catalogue.image_delete(caller=request.auth, collection=collection, image_id=image_id)
+        seq = catalogue.image_delete(caller=caller_of(request), collection=collection, image_id=image_id)
         return Response({"id": image_id, "seq": seq})
 
 
 def _put(request: Request, collection: str, asked: schemas.PutImage, image_id: str | None) -> Response:
     written = catalogue.image_put(
-        caller=request.auth,
+        caller=caller_of(request),
         collection=collection,
         source=fields.required_source(request, asked),
         image_id=image_id,
@@ -150,7 +152,7 @@ class Thumbnail(APIView):
     @extend_schema(operation_id="get_thumbnail", responses={(200, "image/jpeg"): bytes, **_READ_PROBLEMS})
     def get(self, request: Request, collection: str, image_id: str) -> HttpResponse:
         """The thumbnail as a JPEG."""
-        content = catalogue.thumbnail(caller=request.auth, collection=collection, image_id=image_id)
+        content = catalogue.thumbnail(caller=caller_of(request), collection=collection, image_id=image_id)
         return HttpResponse(content, content_type="image/jpeg", headers={"Cache-Control": "private, max-age=60"})
 
 
@@ -168,7 +170,7 @@ class Search(APIView):
         began = time.perf_counter()
         asked = fields.body(request, schemas.Search)
         answer = search(
-            caller=request.auth,
+            caller=caller_of(request),
             collection=collection,
             query=_query(request, asked),
             hash_type=asked.hash_type,
@@ -180,9 +182,9 @@ class Search(APIView):
         return Response(serialise.search_results(answer, collection, took_ms=took_ms))
 
 
-def _query(request: Request, asked: schemas.Search) -> fields.Source | ById | ByHash:
+def _query(request: Request, asked: schemas.Search) -> Source | ById | ByHash:
     picture = fields.source(request, asked)
-    queries: list[fields.Source | ById | ByHash] = [] if picture is None else [picture]
+    queries: list[Source | ById | ByHash] = [] if picture is None else [picture]
     if asked.id is not None:
         queries.append(ById(asked.id))
     if asked.hash is not None:

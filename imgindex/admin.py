@@ -1,1 +1,0 @@
-"""Browse the index in the Django admin."""

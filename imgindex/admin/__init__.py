@@ -1,0 +1,25 @@
+"""Browse and tend the index in Django's admin: images, collections and API keys.
+
+It reads through the models and writes through the services, so that a change made here reaches the index of every
+process and leaves no file behind.
+"""
+
+from django.contrib import admin
+from django.utils.functional import lazy
+
+from imgindex.admin import collections, images, keys
+from imgindex.admin.listing import EstimatingPaginator
+
+__all__ = ["collections", "images", "keys"]
+
+
+def _summary() -> str:
+    counted = EstimatingPaginator(images.models.Image.objects.order_by(), per_page=1)
+    number = collections.models.Collection.objects.count()
+    return f"{counted.summary} images in {number:,} collection{'' if number == 1 else 's'}"
+
+
+admin.site.site_header = "imgindex"
+admin.site.site_title = "imgindex"
+# Read again whenever the index page is shown.
+admin.site.index_title = lazy(_summary, str)()
