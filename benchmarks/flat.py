@@ -99,6 +99,7 @@ def filled(ids: Ids, codes: Codes, bits: int, batch: int) -> FlatIndex:
 
 def main() -> None:
     rng = np.random.default_rng(0)
+    timings(np.arange(10_000), np.arange(10_000, 11_000), codes_of(rng, 10_000, 64), 64)  # warm up
     for bits in map(int, sys.argv[1:] or ("64", "256")):
         for order in ("ascending", "random"):
             columns = []

@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the searching process saw: what was stale, and where asked how long catching up took, by how many changes."""
+    """What the searching process saw: what was stale; where asked, how long catching up took and what it brought."""
 
     stale: list[str]
     catch_up_ms: float | None
@@ -144,11 +144,14 @@ def enter(place: Place) -> None:
 
 
 def _leave() -> None:
+    """End this process's part of the service."""
     from django.conf import settings
     from django.db import connections
 
     from imgindex.postgres import embedded
+    from imgindex.services import describe
 
+    describe.stop_pool()
     connections.close_all()
     if not settings.DATABASE_URL:
         embedded(settings.DATA_DIR).release()
@@ -479,7 +482,6 @@ def _services(place: Place, options: argparse.Namespace) -> tuple[list[str], dic
             time.sleep(5)
             alone = (background.writes() - alone_from) / (time.monotonic() - started)
             busy = measure(line=line, background=background, pairs=options.pairs, seconds=options.seconds)
-    describe.stop_pool()
     rows = [
         ("quiet", quiet.pairs, quiet.searches, len(quiet.stale), quiet.seconds, quiet.pairs / quiet.seconds),
         (
@@ -528,7 +530,12 @@ def _spread(result: Result) -> tuple[float, float, float]:
 
 def _figures(result: Result) -> dict[str, Any]:
     return {
-        **asdict(result),
+        "pairs": result.pairs,
+        "searches": result.searches,
+        "by_kind": dict(result.by_kind),
+        "stale": result.stale,
+        "seconds": result.seconds,
+        "background_writes": result.background_writes,
         "catch_up_ms": p50_p99(result.catch_up_ms),
         "write_ms": p50_p99(result.write_ms),
         "applied": sum(result.applied),

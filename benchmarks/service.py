@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -140,10 +141,8 @@ class Service:
             if not living:
                 break
             for process in living:
-                try:
+                with suppress(psutil.NoSuchProcess):  # gone with its parent
                     process.kill()
-                except psutil.NoSuchProcess:
-                    pass  # gone with its parent
             psutil.wait_procs(living, timeout=5)
         self.process.wait(5)
 

@@ -51,10 +51,10 @@ WEB_THREADS = _number("WEB_THREADS", 8, least=1, most=256)
 # The Postgres to use (15 or newer), as postgres://user:password@host:port/name; empty: an embedded one.
 DATABASE_URL = _text("DATABASE_URL", "")
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 # Whether calls without a key are answered (as the tenant "default"); on for the embedded set-up on loopback.
-OPEN_ACCESS = _flag("OPEN_ACCESS", default=not DATABASE_URL and HOST in _LOOPBACK)
+OPEN_ACCESS = _flag("OPEN_ACCESS", default=not DATABASE_URL and HOST in LOOPBACK)
 
 # Host names that the service answers to.
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS", f"localhost,127.0.0.1,[::1],{HOST}")
@@ -211,7 +211,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["imgindex.api.auth.KeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["imgindex.api.rendering.JSON"],
-    "DEFAULT_PARSER_CLASSES": ["imgindex.api.rendering.JSONBody", "rest_framework.parsers.MultiPartParser"],
+    "DEFAULT_PARSER_CLASSES": ["imgindex.api.rendering.JSONBody", "imgindex.api.rendering.FormBody"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "imgindex.api.rendering.AlwaysJSON",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "imgindex.api.errors.problem",

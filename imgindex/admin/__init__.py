@@ -7,6 +7,7 @@ process and leaves no file behind.
 from django.contrib import admin
 from django.utils.functional import lazy
 
+from imgindex import models
 from imgindex.admin import collections, images, keys
 from imgindex.admin.listing import EstimatingPaginator
 
@@ -14,8 +15,8 @@ __all__ = ["collections", "images", "keys"]
 
 
 def _summary() -> str:
-    counted = EstimatingPaginator(images.models.Image.objects.order_by(), per_page=1)
-    number = collections.models.Collection.objects.count()
+    counted = EstimatingPaginator(models.Image.objects.order_by(), per_page=1)
+    number = models.Collection.objects.count()
     return f"{counted.summary} images in {number:,} collection{'' if number == 1 else 's'}"
 
 

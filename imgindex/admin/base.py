@@ -47,9 +47,7 @@ class ServiceAdmin(admin.ModelAdmin):
         view: Callable[..., HttpResponse] = self._delete_view  # type: ignore[attr-defined]
         return self._refusals_told(request, view, object_id, extra_context)
 
-    def _refusals_told(
-        self, request: HttpRequest, view: Callable[..., HttpResponse], *args: Any
-    ) -> HttpResponse:
+    def _refusals_told(self, request: HttpRequest, view: Callable[..., HttpResponse], *args: Any) -> HttpResponse:
         try:
             return view(request, *args)
         except ServiceError as exc:

@@ -40,9 +40,7 @@ class CollectionAdmin(ServiceAdmin):
         """A new one has a name and a tenant."""
         return ("name", "tenant") if obj is None else ("name", "tenant", "images", "created")
 
-    def get_readonly_fields(
-        self, request: HttpRequest, obj: models.Collection | None = None
-    ) -> tuple[str, ...]:
+    def get_readonly_fields(self, request: HttpRequest, obj: models.Collection | None = None) -> tuple[str, ...]:
         """Nothing can be changed afterwards: clients know a collection by its name."""
         return () if obj is None else ("name", "tenant", "images", "created")
 
@@ -65,7 +63,7 @@ class CollectionAdmin(ServiceAdmin):
         """What a deletion takes along, as numbers: the images may be millions, and are not listed one by one."""
         collections = list(objs)
         total = sum(map(_image_count, collections))
-        lacking = set() if request.user.has_perm("imgindex.delete_image") else {"images"}  # type: ignore[union-attr]
+        lacking = set() if request.user.has_perm("imgindex.delete_image") else {"images"}
         if not self.has_delete_permission(request):
             lacking.add("collections")
         told = [f"{collection} with {_image_count(collection):,} images" for collection in collections]

@@ -24,7 +24,7 @@ class MetadataField(forms.CharField):
         """The object as indented text; text that was sent is shown again as it was."""
         return value if isinstance(value, str) else json.dumps(value or {}, ensure_ascii=False, indent=2)
 
-    def to_python(self, value: Any) -> Metadata:
+    def to_python(self, value: Any) -> Metadata:  # type: ignore[override]
         """The object that the text writes; an empty text is an empty object."""
         try:
             metadata = orjson.loads((value or "").strip() or "{}")

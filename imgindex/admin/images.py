@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar, cast
 from urllib.parse import urlencode, urlsplit
 
 from django.contrib import admin, messages
@@ -96,7 +96,7 @@ class ImageAdmin(ServiceAdmin):
     )
 
     class Media:
-        css = {"all": ("imgindex/admin.css",)}
+        css: ClassVar = {"all": ("imgindex/admin.css",)}
 
     # --- columns and fields
 
@@ -166,14 +166,7 @@ class ImageAdmin(ServiceAdmin):
 
     # --- one image
 
-    def get_object(
-        self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> models.Image | None:
-        """The image with its collection, which every page and every write asks for."""
-        found = super().get_object(request, object_id, from_field)
-        return found
-
-    def render_change_form(
+    def render_change_form(  # noqa: PLR0917 - ModelAdmin's own
         self,
         request: HttpRequest,
         context: dict[str, Any],
@@ -257,8 +250,10 @@ class ImageAdmin(ServiceAdmin):
             **self.admin_site.each_context(request),
             "title": "Index an image",
             "subtitle": None,
-            "adminform": helpers.AdminForm(form, [(None, {"fields": list(form.fields)})], {}, model_admin=self),
-            "errors": helpers.AdminErrorList(form, []),
+            "adminform": helpers.AdminForm(
+                cast("Any", form), [(None, {"fields": list(form.fields)})], {}, model_admin=self
+            ),
+            "errors": helpers.AdminErrorList(cast("Any", form), []),
             "media": self.media + form.media,
             "original": None,
             "object_id": None,
@@ -277,9 +272,7 @@ class ImageAdmin(ServiceAdmin):
         """The usual addresses, and those of the pictures."""
         wrap = self.admin_site.admin_view
         return [
-            path(
-                "<int:pk>/thumbnail/", wrap(self.thumbnail_view, cacheable=True), name="imgindex_image_thumbnail"
-            ),
+            path("<int:pk>/thumbnail/", wrap(self.thumbnail_view, cacheable=True), name="imgindex_image_thumbnail"),
             path("<int:pk>/original/", wrap(self.original_view, cacheable=True), name="imgindex_image_original"),
             *super().get_urls(),
         ]
@@ -319,9 +312,7 @@ class ImageAdmin(ServiceAdmin):
 
 def _missing() -> HttpResponse:
     """A picture that says that there is none."""
-    return HttpResponse(
-        _MISSING, status=404, content_type="image/svg+xml", headers={"Cache-Control": "no-store"}
-    )
+    return HttpResponse(_MISSING, status=404, content_type="image/svg+xml", headers={"Cache-Control": "no-store"})
 
 
 def _is_web_address(text: str) -> bool:

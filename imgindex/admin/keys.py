@@ -38,7 +38,7 @@ class ApiKeyAdmin(ServiceAdmin):
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         """Whoever may change keys may revoke them."""
-        return bool(request.user.has_perm("imgindex.change_apikey"))  # type: ignore[union-attr]
+        return bool(request.user.has_perm("imgindex.change_apikey"))
 
     def save_model(self, request: HttpRequest, obj: models.ApiKey, form: Any, change: bool) -> None:
         """Make the key and show it, this once."""

@@ -40,7 +40,7 @@ class EstimatingPaginator(Paginator):
         return max(exact, plan["Plan"]["Plan Rows"]), True
 
     @property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         """The number of rows, from which the number of pages follows."""
         return self._counted[0]
 
@@ -116,12 +116,10 @@ def label(collection: models.Collection) -> str:
 class CollectionFilter(RelatedFieldListFilter):
     """By collection, named so that they can be told apart."""
 
-    def field_choices(
-        self, field: Field, request: HttpRequest, model_admin: admin.ModelAdmin
-    ) -> list[tuple[Any, str]]:
+    def field_choices(self, field: Field, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, Any]]:
         """Every collection by tenant and name."""
         found = models.Collection.objects.order_by("tenant", "name")
-        return [(collection.pk, label(collection)) for collection in found]
+        return [(str(collection.pk), label(collection)) for collection in found]
 
 
 class FormatFilter(admin.SimpleListFilter):

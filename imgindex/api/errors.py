@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from pydantic import ValidationError
@@ -57,7 +57,7 @@ _TABLE: dict[type[Exception], tuple[int, str]] = {
     exceptions.ParseError: (400, "invalid_request"),
     exceptions.MethodNotAllowed: (405, "method_not_allowed"),
     exceptions.UnsupportedMediaType: (415, "unsupported_media_type"),
-    TooManyFieldsSent: (400, "invalid_request"),
+    SuspiciousOperation: (400, "invalid_request"),
 }
 
 

@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import BaseParser
+from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.renderers import BaseRenderer
+
+# What a form may have beside its file: boundaries, names, metadata.
+_FORM_OVERHEAD = 2**20
 
 
 class JSON(BaseRenderer):
@@ -32,13 +37,28 @@ class JSONBody(BaseParser):
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        body = stream.read()
+        assert parser_context is not None
+        # Not from the stream: Django's `body` refuses what is above the limit before it reads any of it.
+        body = parser_context["request"].body
         if not body:
             return {}
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError as exc:
             raise ParseError("The body is not valid JSON.") from exc
+
+
+class FormBody(MultiPartParser):
+    """multipart/form-data, refused by its length before a file of any size is spooled to disk."""
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        assert parser_context is not None
+        length = parser_context["request"].META.get("CONTENT_LENGTH", "")
+        if length.isdigit() and int(length) > settings.MAX_IMAGE_BYTES + _FORM_OVERHEAD:
+            raise RequestDataTooBig
+        return super().parse(stream, media_type, parser_context)
 
 
 class AlwaysJSON(BaseContentNegotiation):

@@ -23,7 +23,6 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Allowed = frozenset[tuple[str, int]]
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII | re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:@%]+)(?::([1-9][0-9]{0,4}))?", re.ASCII | re.IGNORECASE)
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
@@ -72,13 +71,9 @@ def parse_redirect(location: str, *, base: Target, ports: frozenset[int], allow:
     """Read the `Location` of a redirect, relative to its base, as strictly as a URL given by a user."""
     try:
         # http.client decodes header bytes as Latin-1; servers that do not percent-encode send UTF-8.
-        location = location.encode("latin-1").decode()
-    except UnicodeError as exc:
-        raise FetchRefused("The server redirects to a URL that is not readable.") from exc
-    if not location.isprintable() or " " in location or "\\" in location:
-        # Before urljoin, which strips such characters without a word.
-        raise FetchRefused("The server redirects to a URL with a blank, a backslash or an invisible character.")
-    absolute = location if _SCHEME.match(location) else urljoin(base.url, location)
+        absolute = urljoin(base.url, location.encode("latin-1").decode())
+    except ValueError as exc:
+        raise FetchRefused("The server redirects to a URL that is not valid.") from exc
     return parse_url(absolute, ports=ports, allow=allow)
 
 
@@ -125,6 +120,10 @@ def _parse_host(text: str) -> tuple[str, IPAddress | None]:
         except AddressValueError as exc:
             raise FetchRefused("The URL names an IPv6 address that is not valid.") from exc
         return str(inside), inside
+    # Full-width, superscript and circled characters fold to ASCII in some parsers and not in others. Before
+    # lower(), which folds some of them itself (the Kelvin sign to k).
+    if unicodedata.normalize("NFKC", text) != text:
+        raise FetchRefused("The URL names a host with characters that can be read in two ways.")
     labels = [_parse_label(label) for label in text.lower().split(".")]
     host = ".".join(labels)
     if len(host) > 253:
@@ -141,9 +140,6 @@ def _parse_host(text: str) -> tuple[str, IPAddress | None]:
 
 def _parse_label(label: str) -> str:
     if not label.isascii():
-        # Full-width, superscript and circled characters fold to ASCII in some parsers and not in others.
-        if unicodedata.normalize("NFKC", label) != label:
-            raise FetchRefused("The URL names a host with characters that can be read in two ways.")
         try:
             label = idna.alabel(label).decode()
         except UnicodeError as exc:

@@ -217,6 +217,7 @@ REFUSED_URLS = [
     "http://①②⑦.⓪.⓪.①/",
     "http://ⓛocalhost.example/",
     "http://locaⅼhost.example/",
+    "http://\u212aubernetes.example/",
     "http://exa\u200bmple.com/",
     "http://exa\u00admple.com/",
     "http://a.example\u2024com/",
@@ -332,6 +333,13 @@ def test_odd_and_inner_urls_are_refused(network: Network, url: str) -> None:
         from_url(url, policy=POLICY)
     assert network.connected == []
     assert not network.lookups
+
+
+@pytest.mark.parametrize("userinfo", ["user", "user:secret", ":", "", "public.example:80"])
+def test_credentials_are_named_as_the_reason_and_not_repeated(network: Network, userinfo: str) -> None:
+    with pytest.raises(FetchRefused, match=r"^The URL contains a user name or password") as caught:
+        from_url(f"http://{userinfo}@public.example/", policy=POLICY)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", REFUSED_URLS, ids=lambda url: ascii(url[:60]))

@@ -99,6 +99,7 @@ def b64(data: bytes) -> str:
         ({"url": "http://[::1]/"}, (400, "fetch_refused")),
         ({"url": "http://user:pass@example.com/"}, (400, "fetch_refused")),
         ({"url": "no url"}, (400, "fetch_refused")),
+        (b" " * 50_000_000, (413, "image_too_large")),
         ({"url": "http://" + "a" * 100_000}, (400, "fetch_refused")),
     ],
 )
@@ -227,6 +228,9 @@ def test_a_body_above_the_limit_is_refused() -> None:
     with override_settings(MAX_IMAGE_BYTES=2000, DATA_UPLOAD_MAX_MEMORY_SIZE=4000):
         assert problem(post(IMAGES, {"base64": PICTURE})) == (413, "image_too_large")
         assert problem(post(IMAGES, {"base64": b64(bytes(2001))})) == (413, "image_too_large")
+        with override_settings(MAX_IMAGE_BYTES=-(2**20)):
+            huge = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n'
+            assert problem(post(IMAGES, huge, "multipart/form-data; boundary=b")) == (413, "image_too_large")
         form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + bytes(2001) + b"\r\n--b--\r\n"
         assert problem(post(IMAGES, form, "multipart/form-data; boundary=b")) == (413, "image_too_large")
 

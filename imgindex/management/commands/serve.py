@@ -1,6 +1,7 @@
 """`manage.py serve`: everything that the service needs, then the service, until Ctrl-C or SIGTERM."""
 
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from django.core.management.base import BaseCommand
 from django.db import connection
 from granian import Granian
 from granian.constants import Interfaces
+from granian.log import LogLevels
 
 from imgindex.postgres import embedded
 from imgindex.services import access
@@ -38,28 +40,13 @@ class Command(BaseCommand):
 
     def _prepare(self) -> None:
         self.stdout.write(f"imgindex: preparing {settings.DATA_DIR}")
+        self.stdout.flush()
         call_command("migrate", verbosity=0, interactive=False)
         call_command("collectstatic", verbosity=0, interactive=False)
-        key = _development_key(settings.DATA_DIR / "development_key")
+        # Where strangers can reach the service, no key appears on its output, which may be kept in a log.
+        key = _development_key(settings.DATA_DIR / "development_key") if settings.HOST in settings.LOOPBACK else None
         connection.close()
-        address = f"http://{_host(settings.HOST)}:{settings.PORT}"
-        self.stdout.write(
-            f"""
-imgindex serves on {address} with {settings.WEB_WORKERS} processes, data under {settings.DATA_DIR}
-
-  development key   {key}
-  documentation     {address}/docs
-  browse the index  {address}/admin/   (make a user: {_command("createsuperuser")})
-
-Try it:
-
-  curl -H 'Authorization: Bearer {key}' -F file=@photo.jpg -F id=my-first {address}/v3/collections/default/images
-  curl -H 'Authorization: Bearer {key}' -F file=@photo.jpg {address}/v3/collections/default/search
-  {_command("index_images ~/Pictures --collection default")}
-
-Ctrl-C stops it.
-"""
-        )
+        self.stdout.write(_welcome(key))
         self.stdout.flush()
 
     def _serve(self) -> None:
@@ -75,7 +62,7 @@ Ctrl-C stops it.
             workers_kill_timeout=10,
             respawn_failed_workers=True,
             respawn_interval=0.5,
-            log_dictconfig=None,
+            log_level=LogLevels.error,
             websockets=False,
         ).serve()
 
@@ -93,12 +80,41 @@ def _check_address() -> None:
             ) from exc
 
 
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _welcome(key: str | None) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.HOST, settings.HOST)  # noqa: S104 - compared, not bound
+    address = f"http://{f'[{host}]' if ':' in host.strip('[]') and host[0] != '[' else host}:{settings.PORT}"
+    call = f"curl -H 'Authorization: Bearer {key or 'KEY'}'"
+    images = f"{address}/v3/collections/default"
+    return f"""
+imgindex serves on {address} with {settings.WEB_WORKERS} processes, data under {settings.DATA_DIR}
+
+  development key   {key or f"none on a public address; make one: {_command('create_key NAME')}"}
+  documentation     {address}/docs
+  browse the index  {address}/admin/
+  an admin user     {_command("createsuperuser")}
+
+Try it (index a picture, find it by a small grey copy, index a folder):
+
+  {call} -F file=@docs/examples/picture.jpg -F id=my-first {images}/images
+  {call} -F file=@docs/examples/copy.webp {images}/search
+  {_command("index_images ~/Pictures")}
+
+Ctrl-C stops it.
+"""
 
 
 def _command(words: str) -> str:
-    return f"{Path(sys.executable)} manage.py {words}"
+    """A command of manage.py as it can be typed in the current folder, with the settings that it must share."""
+    shared = "".join(
+        f"{name}={shlex.quote(os.environ[name])} " for name in ("DATA_DIR", "DATABASE_URL") if name in os.environ
+    )
+    python, manage = (_relative(path) for path in (Path(sys.executable), settings.BASE_DIR / "manage.py"))
+    return f"{shared}{python} {manage} {words}"
+
+
+def _relative(path: Path) -> str:
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _development_key(path: Path) -> str:
