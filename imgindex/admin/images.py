@@ -317,9 +317,10 @@ def _missing() -> HttpResponse:
 
 def _is_web_address(text: str) -> bool:
     try:
-        return urlsplit(text).scheme in {"http", "https"}
+        parts = urlsplit(text)
     except ValueError:
         return False
+    return parts.scheme in {"http", "https"} and bool(parts.netloc)
 
 
 def page_url(image: models.Image | Image) -> str:

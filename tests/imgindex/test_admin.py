@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -98,42 +97,41 @@ def test_the_list_shows_lazy_thumbnails_that_load(staff: Client) -> None:
 
 def test_a_replaced_picture_gets_another_address(staff: Client) -> None:
     put("a", jpeg(1))
-    [before] = re.findall(r'<img src="([^"]+)"', staff.get(LIST).content.decode())
+    [before] = re.findall(r'<img src="([^"]+/thumbnail/[^"]+)"', staff.get(LIST).content.decode())
     put("a", jpeg(2))
-    [after] = re.findall(r'<img src="([^"]+)"', staff.get(LIST).content.decode())
+    [after] = re.findall(r'<img src="([^"]+/thumbnail/[^"]+)"', staff.get(LIST).content.decode())
     assert before != after
     assert "immutable" not in staff.get(before)["Cache-Control"]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("beach", {"beach/one.jpg", "two"}),
-        ("BEACH one", {"beach/one.jpg"}),
-        ("shop.example", {"three"}),
-        ('"summer sale"', {"three"}),
-        ("grün", {"two"}),
-        ("colour=red", {"beach/one.jpg"}),
-        ('colour="dark red"', {"three"}),
-        ("size=42", {"beach/one.jpg", "two"}),
-        ('size="42"', {"two"}),
-        ("sold=true", {"three"}),
-        ("maker.country=IT", {"two"}),
-        ("dotted.key=yes", {"three"}),
-        ("colour=red size=42", {"beach/one.jpg"}),
-        ("colour=blue", set()),
-        ("q=1&r=2", set()),
-        ('"q=1"', {"three"}),
-        ('say "hi"', {"two"}),
-        ("100%", {"two"}),
-        ("_%", set()),
-        ("'", set()),
-        ("\\", set()),
-        ('"', {"two"}),
-        ("=", {"three"}),
-    ],
-)
-def test_the_search_finds(staff: Client, text: str, expected: set[str]) -> None:
+SEARCHES: dict[str, set[str]] = {
+    "beach": {"beach/one.jpg", "two"},
+    "BEACH one": {"beach/one.jpg"},
+    "shop.example": {"three"},
+    '"summer sale"': {"three"},
+    "grün": {"two"},
+    "colour=red": {"beach/one.jpg"},
+    'colour="dark red"': {"three"},
+    "size=42": {"beach/one.jpg", "two"},
+    'size="42"': {"two"},
+    "sold=true": {"three"},
+    "maker.country=IT": {"two"},
+    "dotted.key=yes": {"three"},
+    "colour=red size=42": {"beach/one.jpg"},
+    "colour=blue": set(),
+    "q=1&r=2": set(),
+    '"q=1"': {"three"},
+    'say "hi"': {"two"},
+    "100%": {"two"},
+    "_%": set(),
+    "'": set(),
+    "\\": set(),
+    '"': {"two"},
+    "=": {"three"},
+}
+
+
+def test_the_search_finds_words_and_metadata(staff: Client) -> None:
     put("beach/one.jpg", jpeg(1), metadata={"colour": "red", "size": 42})
     put("two", jpeg(2), metadata={"size": "42", "note": 'Say "hi" on the beach, grün 100%', "maker": {"country": "IT"}})
     put(
@@ -142,7 +140,7 @@ def test_the_search_finds(staff: Client, text: str, expected: set[str]) -> None:
         metadata={"colour": "dark red", "sold": True, "tags": ["summer sale"], "dotted.key": "yes"},
         source_url="https://shop.example/?q=1",
     )
-    assert listed(staff, q=text) == expected
+    assert {text: listed(staff, q=text) for text in SEARCHES} == SEARCHES
 
 
 def test_a_search_with_a_null_character_is_refused_not_run(staff: Client) -> None:
@@ -204,7 +202,7 @@ def test_the_page_of_an_image_shows_all_about_it(staff: Client) -> None:
         assert code.hex() in page
     assert image.sha256 in page
     assert '<a href="https://example.org/a.jpg"' in page
-    assert "480 × 320" in page
+    assert "480 \N{MULTIPLICATION SIGN} 320" in page
     assert "100 of 100" in page
     assert "&quot;k&quot;: &quot;v&quot;" in page
     assert not re.search(r'<input[^>]*name="(external_id|source_url|pdq|sha256|width)"', page)
@@ -227,13 +225,13 @@ def test_similar_images_with_distances_and_without_itself(staff: Client) -> None
     assert [hit.image.id for hit, _, _ in far.context["similar"].hits] == ["twin", "copy", "other"]
 
 
-@pytest.mark.parametrize("text", ["-1", "257", "x", "1e3", "9" * 5000])
-def test_a_wrong_distance_is_told_on_the_form(staff: Client, text: str) -> None:
+def test_a_wrong_distance_is_told_on_the_form(staff: Client) -> None:
     image = put("a", jpeg(1))
-    answer = staff.get(change(image), {"max_distance": text})
-    assert answer.status_code == 200
-    assert answer.context["similar"].form.errors
-    assert not answer.context["similar"].hits
+    for text in ("-1", "257", "x", "1e3", "9" * 5000):
+        answer = staff.get(change(image), {"max_distance": text})
+        assert answer.status_code == 200
+        assert answer.context["similar"].form.errors, text
+        assert not answer.context["similar"].hits
 
 
 def test_an_empty_distance_is_the_default_one(staff: Client) -> None:
@@ -276,15 +274,13 @@ def test_nothing_changed_writes_nothing(staff: Client) -> None:
     assert models.Change.objects.count() == before
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["{", "[1]", '"x"', "NaN", '{"a": NaN}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', '{"a": "' + "x" * 70_000 + '"}'],
-)
-def test_wrong_metadata_are_told_on_the_form(staff: Client, text: str) -> None:
+def test_wrong_metadata_are_told_on_the_form(staff: Client) -> None:
     image = put("a", jpeg(1), metadata={"old": 1})
-    answer = staff.post(change(image), {"metadata": text, "_save": "Save"})
-    assert answer.status_code == 200
-    assert answer.context["adminform"].form.errors["metadata"]
+    too_long = '{"a": "' + "x" * 70_000 + '"}'
+    for text in ("{", "[1]", '"x"', "NaN", '{"a": NaN}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', too_long):
+        answer = staff.post(change(image), {"metadata": text, "_save": "Save"})
+        assert answer.status_code == 200, text
+        assert answer.context["adminform"].form.errors["metadata"]
     image.refresh_from_db()
     assert image.metadata == {"old": 1}
 
@@ -449,23 +445,22 @@ def test_hostile_text_is_escaped(staff: Client) -> None:
         assert "<img src=x" not in page
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
+def test_only_web_addresses_become_links(staff: Client) -> None:
+    image = put("a", jpeg(1))
+    for source in (
         "javascript:alert(1)",
         "JavaScript:alert(1)",
         "file:///etc/passwd",
         "data:text/html,x",
         "//example.org",
         "http:[",
+        "https:x",
         "x",
-    ],
-)
-def test_only_web_addresses_become_links(staff: Client, source: str) -> None:
-    image = put("a", jpeg(1), source_url=source)
-    page = staff.get(change(image)).content.decode()
-    assert f'href="{source}"' not in page
-    assert source in page
+    ):
+        models.Image.objects.update(source_url=source)
+        page = staff.get(change(image)).content.decode()
+        assert f'href="{source}"' not in page
+        assert source in page
 
 
 # Index a new one
@@ -489,28 +484,25 @@ def test_indexing_a_file(staff: Client) -> None:
     assert "Replaced mine" in again.content.decode()
 
 
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
+def test_what_cannot_be_indexed_is_told_on_the_form(staff: Client) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({}, "Give a file or a URL"),
-        ({"file": b"not an image"}, "not an image"),
-        ({"url": "http://127.0.0.1/secret.jpg"}, ""),
-        ({"url": "ftp://example.org/a.jpg"}, ""),
+        ({"file": b"not an image"}, "as an image"),
+        ({"url": "http://127.0.0.1/secret.jpg"}, "<li>"),
+        ({"url": "ftp://example.org/a.jpg"}, "<li>"),
         ({"file": b"", "url": ""}, "empty"),
         ({"file": jpeg(1), "url": "http://example.org/"}, "not both"),
         ({"file": jpeg(1), "metadata": "{"}, "not JSON"),
         ({"file": jpeg(1), "external_id": "ö" * 300}, "512 bytes"),
-    ],
-)
-def test_what_cannot_be_indexed_is_told_on_the_form(staff: Client, fields: dict[str, Any], told: str) -> None:
-    data = {"collection": models.Collection.objects.get().pk, **fields}
-    if "file" in data:
-        data["file"] = SimpleUploadedFile("a", data["file"])
-    answer = staff.post(f"{LIST}add/", data)
-    assert answer.status_code == 200
-    errors = str(answer.context["errors"])
-    assert errors
-    assert told in errors
+    ]
+    collection = models.Collection.objects.get()
+    for fields, told in cases:
+        data = {"collection": collection.pk, **fields}
+        if "file" in data:
+            data["file"] = SimpleUploadedFile("a", data["file"])
+        answer = staff.post(f"{LIST}add/", data)
+        assert answer.status_code == 200
+        assert told in str(answer.context["errors"])
     assert models.Image.objects.count() == 0
 
 
@@ -540,11 +532,11 @@ def test_making_a_collection(staff: Client) -> None:
     assert newest.collection == models.Collection.objects.get(name="shoes").pk
 
 
-@pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "x" * 65, "default"])
-def test_a_wrong_name_is_told_on_the_form(staff: Client, name: str) -> None:
-    answer = staff.post("/admin/imgindex/collection/add/", {"name": name, "tenant": "default"})
-    assert answer.status_code == 200
-    assert answer.context["errors"]
+def test_a_wrong_name_is_told_on_the_form(staff: Client) -> None:
+    for name in ("", "-x", "a b", "a/b", "x" * 65, "default"):
+        answer = staff.post("/admin/imgindex/collection/add/", {"name": name, "tenant": "default"})
+        assert answer.status_code == 200
+        assert answer.context["errors"], name
     assert models.Collection.objects.count() == 1
 
 
@@ -637,13 +629,13 @@ def test_the_first_page_tells_how_much_there_is(staff: Client) -> None:
     assert "Changes" not in page
 
 
-@pytest.mark.parametrize(
-    "address", [LIST, f"{LIST}add/", "/admin/", "/admin/imgindex/collection/", "/admin/imgindex/apikey/"]
-)
-def test_pages_hold_no_inline_script_or_style_of_ours(staff: Client, address: str) -> None:
-    put("a", jpeg(1))
-    page = staff.get(address).content.decode()
-    assert not re.search(r"<script(?![^>]*\bsrc=)|\bstyle=|\bon\w+=\"", page)
+def test_pages_hold_no_inline_script_or_style(staff: Client) -> None:
+    image = put("a", jpeg(1))
+    kinds = ("image", "collection", "apikey")
+    lists = [f"/admin/imgindex/{kind}/" for kind in kinds]
+    for address in ("/admin/", change(image), *lists, *(f"{address}add/" for address in lists)):
+        page = staff.get(address).content.decode()
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=\"", page), address
 
 
 def test_static_files_are_found(client: Client) -> None:

@@ -101,7 +101,8 @@ def test_memory_beside_the_codes_is_at_most_60_bytes_an_entry(spread: int) -> No
             index.put(ids[start : start + 500], codes)
         return index
 
-    assert traced(filled) / count - 32 < 60
+    # FAISS's vectors of codes are not among what Python traces.
+    assert traced(filled) / count < 60
 
 
 def test_removing_gives_memory_back() -> None:
