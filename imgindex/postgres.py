@@ -149,10 +149,15 @@ class EmbeddedPostgres:
                 self._link_short_path()
                 with self._locked("start"):
                     if self._users is None:
+                        # First, so that an interrupted start is still stopped at exit.
                         self._users = self._open("users")
                         fcntl.flock(self._users, fcntl.LOCK_SH)
                         atexit.register(self.release)
-                    self._bring_up()
+                    try:
+                        self._bring_up()
+                    except Exception:
+                        os.close(self._forget())
+                        raise
             except PermissionError as exc:
                 raise ClusterOfAnotherUser(
                     f"{exc}: the data folder {self.data_dir} belongs to another user. Run imgindex as "
@@ -170,8 +175,7 @@ class EmbeddedPostgres:
         with self._mutex:
             if self._users is None:
                 return
-            users, self._users = self._users, None
-            atexit.unregister(self.release)
+            users = self._forget()
             if not self.data_dir.is_dir():
                 os.close(users)
                 return
@@ -189,10 +193,15 @@ class EmbeddedPostgres:
     def _after_fork(self) -> None:
         """Leave the parent's locks to the parent; closing our copies does not unlock them."""
         if self._users is not None:
-            os.close(self._users)
-            self._users = None
-            atexit.unregister(self.release)
+            os.close(self._forget())
         self._mutex.release()
+
+    def _forget(self) -> int:
+        """Hand out the users lock, of which this object knows no more."""
+        assert self._users is not None
+        users, self._users = self._users, None
+        atexit.unregister(self.release)
+        return users
 
     # --- locks
 
@@ -290,6 +299,10 @@ class EmbeddedPostgres:
 
     def _create_cluster(self) -> None:
         """Make the cluster aside and rename it when complete: half of one is never taken for whole."""
+        if self.cluster.exists() and any(self.cluster.iterdir()):
+            raise PostgresDidNotStart(
+                f"{self.cluster} is in the way and no Postgres cluster: move it away, or set DATA_DIR."
+            )
         for leftover in self.data_dir.glob("postgres.new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         owner = self._owner()
@@ -311,12 +324,7 @@ class EmbeddedPostgres:
                 f"The embedded Postgres could not be set up in {self.data_dir}: {done.stdout[-2000:]}\n"
                 "Set DATA_DIR to a folder on a local disk, or DATABASE_URL to a Postgres server."
             )
-        try:
-            half.rename(self.cluster)
-        except OSError as exc:
-            raise PostgresDidNotStart(
-                f"{self.cluster} is in the way and no Postgres cluster: move it away, or set DATA_DIR."
-            ) from exc
+        half.rename(self.cluster)
         _sync_folder(self.data_dir)
 
     def _stop(self) -> None:

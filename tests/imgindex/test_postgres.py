@@ -30,6 +30,12 @@ ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="only root can become another user")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="a matter of Linux")
 
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
 # A process that uses the server until its standard input is closed.
 USER = """
 import sys
@@ -85,9 +91,8 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
     started: list[subprocess.Popen] = []
 
     def start(command: list[str], **options: Any) -> subprocess.Popen:
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, env=environment, cwd="/", **{**pipes, **options}))
+        started.append(subprocess.Popen(command, env=ENVIRONMENT, cwd="/", **{**pipes, **options}))
         return started[-1]
 
     yield start
@@ -484,8 +489,7 @@ if not os.access(postgres.programs(user) / "initdb", os.X_OK):
 
 def as_user(code: str, folder: Path, name: str) -> str:
     command = python(AS_USER + code, folder, name)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode == 77:
         pytest.skip(f"{name} may not read the virtual environment")
     assert done.returncode == 0, done.stderr
