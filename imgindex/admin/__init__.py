@@ -26,5 +26,9 @@ def _s(number: int) -> str:
 
 admin.site.site_header = "imgindex"
 admin.site.site_title = "imgindex"
+# Few pages, and wide tables: the breadcrumbs lead everywhere.
+admin.site.enable_nav_sidebar = False
+# There is no page at "/" to view.
+admin.site.site_url = None
 # Read again whenever the index page is shown.
 admin.site.index_title = lazy(_summary, str)()

@@ -1,7 +1,7 @@
 """What the admin pages share: writes that go through services."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -26,6 +26,9 @@ class ServiceAdmin(admin.ModelAdmin):
     which an outer transaction would stretch over the whole page. So the views are entered behind that transaction,
     through the methods that it wraps; each service call is one transaction, and the admin's own log entry another.
     """
+
+    class Media:
+        css: ClassVar = {"all": ("imgindex/admin.css",)}
 
     @method_decorator(csrf_protect)
     def changeform_view(

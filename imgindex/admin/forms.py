@@ -140,7 +140,7 @@ class DistanceForm(forms.Form):
     """How far an image may be from another one to be called similar."""
 
     max_distance = forms.IntegerField(
-        label="Largest distance in bits", min_value=0, max_value=PDQ_FINGERPRINT.bits, required=False
+        label="Largest distance", min_value=0, max_value=PDQ_FINGERPRINT.bits, required=False
     )
 
     def __init__(self, data: Any = None) -> None:

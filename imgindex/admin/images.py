@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 from django.contrib import admin, messages
@@ -95,9 +95,6 @@ class ImageAdmin(ServiceAdmin):
         ("Fingerprints", {"fields": ("fingerprints", "checksum")}),
     )
 
-    class Media:
-        css: ClassVar = {"all": ("imgindex/admin.css",)}
-
     # --- columns and fields
 
     @admin.display(description="")
@@ -156,6 +153,10 @@ class ImageAdmin(ServiceAdmin):
 
     # --- the list
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list, under a title that promises no more than browsing."""
+        return super().changelist_view(request, {"title": "Images", **(extra_context or {})})
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ImageList]:
         """The list without wide columns."""
         return ImageList
@@ -178,6 +179,7 @@ class ImageAdmin(ServiceAdmin):
         """The page of one image: the picture large, its fields, and what looks like it."""
         if obj is not None:
             context |= {
+                "title": "Image",
                 "picture_url": _large_url(obj),
                 "thumbnail_url": thumbnail_url(obj),
                 "original_url": original_url(obj) if obj.original else "",

@@ -18,7 +18,8 @@ from django.utils.text import smart_split, unescape_string_literal
 from imgindex import models
 from matching.image import FORMATS
 
-_KEY = re.compile(r"[\w.-]+")
+# Each dot may be a step inwards: the bound on the length is one on the depth.
+_KEY = re.compile(r"[\w.-]{1,100}")
 
 
 class EstimatingPaginator(Paginator):

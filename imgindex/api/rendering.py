@@ -51,9 +51,7 @@ class JSONBody(BaseParser):
 class FormBody(MultiPartParser):
     """multipart/form-data, refused by its length before a file of any size is spooled to disk."""
 
-    def parse(
-        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> Any:
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         assert parser_context is not None
         length = parser_context["request"].META.get("CONTENT_LENGTH", "")
         if length.isdigit() and int(length) > settings.MAX_IMAGE_BYTES + _FORM_OVERHEAD:

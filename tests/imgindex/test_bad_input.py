@@ -196,7 +196,11 @@ def test_a_bad_address_is_refused(method: str, path: str, body: Any, expected: t
         (b"\xff\xd8\xff", "image/jpeg", (415, "unsupported_media_type")),
         (b"x", "multipart/form-data", (400, "invalid_request")),
         (b"x", "multipart/form-data; boundary=b", (400, "invalid_request")),
-        (b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n', None, (400, "invalid_request")),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--b--\r\n',
+            None,
+            (400, "invalid_request"),
+        ),
         (
             b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nx\r\n--b--\r\n',
             None,
@@ -231,7 +235,9 @@ def test_a_body_above_the_limit_is_refused() -> None:
         with override_settings(MAX_IMAGE_BYTES=-(2**20)):
             huge = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n'
             assert problem(post(IMAGES, huge, "multipart/form-data; boundary=b")) == (413, "image_too_large")
-        form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + bytes(2001) + b"\r\n--b--\r\n"
+        form = (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + bytes(2001) + b"\r\n--b--\r\n"
+        )
         assert problem(post(IMAGES, form, "multipart/form-data; boundary=b")) == (413, "image_too_large")
 
 

@@ -74,6 +74,13 @@ def runs(pid: int) -> bool:
         return False
 
 
+def until_unready(server: EmbeddedPostgres) -> None:
+    """Return when the server has noticed that a backend died, or has recovered from it already."""
+    deadline = time.monotonic() + 1
+    while server._accepts_connections() and time.monotonic() < deadline:
+        pass
+
+
 def gone(pid: int) -> bool:
     deadline = time.monotonic() + 10
     while runs(pid) and time.monotonic() < deadline:
@@ -437,9 +444,23 @@ def test_kill_9_of_a_backend_makes_it_unready_for_a_moment(server: EmbeddedPostg
     value(server, "CREATE TABLE big AS SELECT generate_series(1, 100000)", "SELECT 1")
     connection = connect(server)
     os.kill(connection.info.backend_pid, signal.SIGKILL)
-    time.sleep(0.02)
+    until_unready(server)
     server.ensure_started()
     assert value(server, "SELECT 1") == 1
+    connection.close()
+
+
+def test_a_stop_amid_the_recovery_from_a_killed_backend(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_FAST_STOP_S", 1)  # such a stop can hang
+    server.ensure_started()
+    connection = connect(server)
+    os.kill(connection.info.backend_pid, signal.SIGKILL)
+    until_unready(server)
+    pid = postmaster(server)
+    server.release()
+    assert gone(pid)
     connection.close()
 
 
@@ -616,7 +637,7 @@ except psutil.AccessDenied:
 # --- Django
 
 DJANGO = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from django.conf import settings
 from imgindex.postgres import embedded
@@ -646,6 +667,9 @@ connection.close()
 print(ask("SELECT 2"))
 os.kill(ask("SELECT pg_backend_pid()"), signal.SIGKILL)
 connection.close()
+deadline = time.monotonic() + 1
+while embedded(Path(sys.argv[1]))._accepts_connections() and time.monotonic() < deadline:
+    pass
 print(ask("SELECT 3"))
 connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
 print(ask("SELECT current_database()"))
