@@ -1,6 +1,6 @@
 """What all tests share."""
 
-from collections.abc import Iterator
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -20,16 +20,13 @@ def photos() -> Path:
 
 
 @pytest.fixture
-def default_collection(transactional_db: None) -> Iterator[None]:
+def default_collection(transactional_db: None) -> None:
     """A database as after `migrate`: the collection `default` is there, and the tests' writes really commit."""
     from imgindex.services import access, catalogue
     from imgindex.types import Caller, CollectionExists
 
-    try:
+    with contextlib.suppress(CollectionExists):
         catalogue.collection_create(caller=Caller(access.DEFAULT_TENANT), name="default")
-    except CollectionExists:
-        pass
-    yield
 
 
 def pytest_sessionfinish() -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
+from django.core.management import call_command
+from django.db import OperationalError
 from django.test import Client, override_settings
 
+from imgindex.store import changes
 from tests.image_server import ImageServer
 from tests.pictures import encoded, flat, textured, versions
 
@@ -363,6 +366,25 @@ def test_the_documentation_page_needs_no_other_host() -> None:
     assert "swagger" in page
     assert "https://" not in page
     assert "//cdn" not in page
+
+
+def test_without_its_database_the_service_lives_and_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise OperationalError("connection refused by 10.1.2.3")
+
+    monkeypatch.setattr(changes, "head", gone)
+    assert send("GET", "/live").status_code == 200
+    for method, path, body, code in (
+        ("GET", "/ready", None, "not_ready"),
+        ("POST", SEARCH, {"hash": "0" * 64}, "database_unavailable"),
+    ):
+        answer = send(method, path, body)
+        assert (answer.status_code, answer.json()["code"]) == (503, code)
+        assert "10.1.2.3" not in answer.content.decode()
+
+
+def test_models_and_migrations_agree() -> None:
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 
 
 def test_live_and_ready() -> None:
