@@ -6,7 +6,7 @@ PHOTOS ?= ../shared/photos
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-server check format lock bench-real bench-freshness bench-fingerprints clean
+.PHONY: help run test test-server check format lock bench-real bench-freshness bench-first-answer bench-fingerprints bench-flat clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -40,8 +40,14 @@ bench-real: $(VENV)/.dev  ## index $PHOTOS over HTTP and find edited copies agai
 bench-freshness: $(VENV)/.dev  ## write in one process, search in another, count stale answers
 	@$(PY) -m benchmarks.freshness
 
+bench-first-answer: $(VENV)/.dev  ## from a clone with an empty home folder to the first right answer, in seconds
+	@$(PY) -m benchmarks.first_answer
+
 bench-fingerprints: $(VENV)/.dev  ## compare our fingerprints with imagehash and pdqhash on $PHOTOS
 	@$(PY) -m benchmarks.fingerprints $(PHOTOS)
+
+bench-flat: $(VENV)/.dev  ## the exact index: put, remove, search at 10,000 to 1,000,000 codes
+	@$(PY) -m benchmarks.flat
 
 clean:  ## remove the virtual environment and caches; data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

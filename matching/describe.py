@@ -1,10 +1,10 @@
-"""From an image's bytes to everything the service keeps of it."""
+"""From an image's bytes to everything the service keeps of it, or searches for."""
 
 import hashlib
 
 from matching.fingerprints import FINGERPRINTS, PDQ_FINGERPRINT, Pixels
 from matching.image import decode, thumbnail
-from matching.types import Description
+from matching.types import Description, Probe
 
 
 def describe(data: bytes, *, max_pixels: int, thumbnail_side: int) -> Description:
@@ -27,4 +27,15 @@ def describe(data: bytes, *, max_pixels: int, thumbnail_side: int) -> Descriptio
         fingerprints={name: fingerprint.compute(pixels) for name, fingerprint in FINGERPRINTS.items()},
         quality=PDQ_FINGERPRINT.quality(pixels),
         thumbnail=thumbnail(picture, side=thumbnail_side),
+    )
+
+
+def probe(data: bytes, *, max_pixels: int) -> Probe:
+    """Decode `data` once; take the codes to search for. Runs and raises as `describe` does."""
+    picture = decode(data, max_pixels=max_pixels)
+    pixels = Pixels(picture.rgb)
+    return Probe(
+        sha256=hashlib.sha256(data).hexdigest(),
+        codes={name: fingerprint.query_codes(pixels) for name, fingerprint in FINGERPRINTS.items()},
+        quality=PDQ_FINGERPRINT.quality(pixels),
     )

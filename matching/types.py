@@ -52,6 +52,19 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """What a search needs of one image's bytes.
+
+    `codes` maps each fingerprint's name to the codes to search for, the picture's own first; an indexed image is
+    as far away as from the nearest of them. `sha256` and `quality` are as in Description.
+    """
+
+    sha256: str
+    codes: Mapping[str, tuple[bytes, ...]]
+    quality: int
+
+
+@dataclass(frozen=True, slots=True)
 class Matches:
     """The answer to one query: `ids` int64 (n,) and `distances` int32 (n,) in bits, by distance, then by id."""
 

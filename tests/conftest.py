@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,11 @@ def default_collection(transactional_db: None) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Leave the embedded Postgres of the suite, so that it stops."""
+    """Leave the embedded Postgres of the suite, so that it stops, and clear its folder away."""
     connections.close_all()
     if not settings.DATABASE_URL:
         from imgindex.postgres import embedded
 
         embedded(settings.DATA_DIR).release()
+    if settings.OWNS_DATA_DIR:
+        shutil.rmtree(settings.DATA_DIR, ignore_errors=True)

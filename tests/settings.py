@@ -4,7 +4,8 @@ import os
 import tempfile
 
 # Processes that a test starts inherit the folder, so that they all stand on one embedded Postgres.
-if "IMGINDEX_TEST_DATA_DIR" not in os.environ:
+OWNS_DATA_DIR = "IMGINDEX_TEST_DATA_DIR" not in os.environ
+if OWNS_DATA_DIR:
     os.environ["IMGINDEX_TEST_DATA_DIR"] = tempfile.mkdtemp(prefix="imgindex-test-")
 os.environ["DATA_DIR"] = os.environ["IMGINDEX_TEST_DATA_DIR"]
 os.environ.setdefault("OPEN_ACCESS", "1")

@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import orjson
 from django.conf import settings
@@ -98,10 +99,11 @@ def image_put(
         thumbnail=description.thumbnail,
         original=data if settings.KEEP_ORIGINALS else None,
     )
-    try:
+    with ExitStack() as undo:
+        undo.callback(media.discard, [files])
         with changes.write() as log:
             if not collections.exists(collection=target.id):
-                raise CollectionNotFound(f"The collection {collection!r} was deleted meanwhile.")  # noqa: TRY301
+                raise CollectionNotFound(f"The collection {collection!r} was deleted meanwhile.")
             stored = images.upsert(
                 collection=target.id,
                 image_id=image_id,
@@ -112,9 +114,9 @@ def image_put(
                 media=files,
             )
             log.record("p", collection=target.id, images=[stored.image.pk])
-    except BaseException:
-        media.discard([files])
-        raise
+            # From here on the row may be committed even if the answer is an error (the connection breaks): a file
+            # that nothing names does no harm, a row without its file does.
+            undo.pop_all()
     if stored.replaced is not None:
         media.discard([stored.replaced])
     return Written(image=stored.image, seq=log.seq, created=stored.replaced is None)

@@ -7,8 +7,11 @@ and a hard deadline: a decoder that crashes, hangs or swallows memory costs one 
 import multiprocessing
 import resource
 import threading
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as DeadlineExceeded
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
+from typing import TypeVar
 
 from django.conf import settings
 from pebble import ProcessExpired, ProcessPool
@@ -16,7 +19,10 @@ from pebble import ProcessExpired, ProcessPool
 from imgindex import intake
 from imgindex.types import DecodeTimeout
 from matching.describe import describe as describe_bytes
-from matching.types import Description, ImageTooLarge, NotAnImage
+from matching.describe import probe as probe_bytes
+from matching.types import Description, ImageTooLarge, NotAnImage, Probe
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +70,25 @@ def read(source: Source) -> bytes:
 
 
 def describe(data: bytes) -> Description:
-    """Decode and fingerprint one image; raises NotAnImage, ImageTooLarge and DecodeTimeout."""
+    """Decode and fingerprint one image to be indexed; raises NotAnImage, ImageTooLarge and DecodeTimeout."""
+    return _in_pool(describe_bytes, data, thumbnail_side=settings.THUMBNAIL_SIDE)
+
+
+def probe(data: bytes) -> Probe:
+    """Decode and fingerprint one image to be searched for; raises as `describe` does."""
+    return _in_pool(probe_bytes, data)
+
+
+def _in_pool(function: Callable[..., Answer], data: bytes, **options: int) -> Answer:
     for last_try in (False, True):
         future = _pool.get().schedule(
-            describe_bytes,
+            function,
             args=[data],
-            kwargs={"max_pixels": settings.MAX_IMAGE_PIXELS, "thumbnail_side": settings.THUMBNAIL_SIDE},
+            kwargs={"max_pixels": settings.MAX_IMAGE_PIXELS, **options},
             timeout=settings.DECODE_TIMEOUT,
         )
         try:
-            return future.result()
+            answer: Answer = future.result()
         except DeadlineExceeded as exc:
             raise DecodeTimeout(f"Decoding took longer than {settings.DECODE_TIMEOUT} seconds.") from exc
         except MemoryError as exc:
@@ -83,6 +98,8 @@ def describe(data: bytes) -> Description:
             # twice in a row it is this image.
             if last_try:
                 raise NotAnImage("The decoder failed on these bytes.") from exc
+        else:
+            return answer
     raise AssertionError("unreachable")
 
 
@@ -106,6 +123,9 @@ class _Pool:
                     initargs=[settings.DECODE_MEMORY],
                     context=context,
                 )
+                # A web worker leaves through multiprocessing, which joins its children: the pool must end them
+                # first. `atexit` would be passed over.
+                Finalize(None, self.stop, exitpriority=10)
             return self._pool
 
     def stop(self) -> None:

@@ -35,7 +35,7 @@ class ByHash:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    code: bytes
+    codes: tuple[bytes, ...]
     sha256: str | None
     quality: int | None
 
@@ -75,7 +75,7 @@ def search(
     position = state.position
     target = _collection_id(state, caller, collection)
     comparable = question.quality is None or question.quality >= MIN_QUALITY
-    candidates = _candidates(state, target, hash_type, question.code, radius) if comparable else _NOTHING
+    candidates = _candidates(state, target, hash_type, question.codes, radius) if comparable else _NOTHING
     hits: dict[int, Hit] = {}
     # Nearest first and in stretches: a popular template with ten thousand matches costs no more than its best ones.
     for start in range(0, max(len(candidates), 1), _STRETCH):
@@ -83,7 +83,7 @@ def search(
             collection=target,
             candidates=candidates[start : start + _STRETCH].tolist(),
             hash_type=hash_type,
-            code=question.code,
+            queries=question.codes,
             radius=radius,
             sha256=question.sha256 if start == 0 else None,
             filters=filters,
@@ -127,22 +127,32 @@ def _ask(caller: Caller, collection: str, query: Source | ById | ByHash, hash_ty
     match query:
         case ByHash(text):
             try:
-                return _Question(from_hex(hash_type, text), None, None)
+                return _Question((from_hex(hash_type, text),), None, None)
             except ValueError as exc:
                 raise InvalidInput(f"hash: {exc}") from exc
         case ById(image_id):
             image = catalogue.image_get(caller=caller, collection=collection, image_id=image_id)
-            return _Question(image.fingerprints[hash_type], image.sha256, image.quality)
+            return _Question((image.fingerprints[hash_type],), image.sha256, image.quality)
         case _:
-            description = describe.describe(describe.read(query))
-            return _Question(description.fingerprints[hash_type], description.sha256, description.quality)
+            probe = describe.probe(describe.read(query))
+            return _Question(probe.codes[hash_type], probe.sha256, probe.quality)
 
 
-def _candidates(state: sync.State, collection: int, hash_type: str, code: bytes, radius: int) -> Ids:
+def _candidates(state: sync.State, collection: int, hash_type: str, codes: Sequence[bytes], radius: int) -> Ids:
+    """The images within the radius of any of the codes, the nearest first."""
     indexes = state.indexes.get(collection)
     if indexes is None:
         return _NOTHING
-    return indexes[hash_type].within(np.frombuffer(code, dtype=np.uint8)[None, :], radius)[0].ids
+    queries = np.frombuffer(b"".join(codes), dtype=np.uint8).reshape(len(codes), -1)
+    found = indexes[hash_type].within(queries, radius)
+    if len(found) == 1:
+        return found[0].ids
+    ids = np.concatenate([matches.ids for matches in found])
+    distances = np.concatenate([matches.distances for matches in found])
+    ordered = ids[np.lexsort((ids, distances))]
+    # The first place of each id is its nearest.
+    _, first = np.unique(ordered, return_index=True)
+    return ordered[np.sort(first)]
 
 
 def _hit(image: Image, distance: int, bits: int, sha256: str | None) -> Hit:

@@ -106,7 +106,10 @@ class Replica:
                 state = _advance(state)
             # Up to that head and no further, or a search would chase busy writers for ever.
             while state.position.seq < head.seq:
+                reached = state.position
                 state = _advance(state)
+                if state.position == reached:
+                    break  # the log ends here by now: a backup was restored since the head was read
             self._state = state
         return state
 

@@ -14,7 +14,7 @@ never acknowledged, and a process that had already seen it notices by the row's 
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from django.conf import settings
@@ -62,7 +62,7 @@ class Log:
     """Takes the changes of one write; `seq` is the number of the last one recorded."""
 
     seq: int = 0
-    _seqs: list[int] = field(default_factory=list)
+    prune_due: bool = False
 
     def record(self, op: Op, *, collection: int, images: list[int] | None = None) -> int:
         """Write one row for each image, or a single one about the collection itself; the last row's number."""
@@ -72,7 +72,10 @@ class Log:
                 " SELECT t, %s, i, %s FROM unnest(%s::bigint[], %s::bigint[]) AS u(t, i) RETURNING seq",
                 [collection, op, [secrets.randbits(63) for _ in images or [0]], images or [None]],
             )
-            self.seq = max(row[0] for row in cursor.fetchall())
+            seqs = [row[0] for row in cursor.fetchall()]
+        self.seq = max(seqs)
+        # Any of them: a writer of hundreds of rows at a time might never end on a round number.
+        self.prune_due |= any(seq % _PRUNE_EVERY == 0 for seq in seqs)
         return self.seq
 
 
@@ -84,7 +87,7 @@ def write() -> Iterator[Log]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(%s)", [_LOCK])
         yield log
-        if log.seq and log.seq % _PRUNE_EVERY == 0:
+        if log.prune_due:
             prune(keep=settings.CHANGE_LOG_ROWS)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_logical_emit_message(true, 'flush', '')")

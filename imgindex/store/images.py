@@ -207,26 +207,28 @@ def hits(
     collection: int,
     candidates: Sequence[int],
     hash_type: str,
-    code: bytes,
+    queries: Sequence[bytes],
     radius: int,
     sha256: str | None,
     filters: Sequence[Sequence[Metadata]],
     words: Sequence[str] = (),
 ) -> list[tuple[Image, int]]:
-    """The candidates that Postgres confirms, with their distances, nearest first.
+    """The candidates that Postgres confirms, with their distances to the nearest of the codes, nearest first.
 
     The vector index names candidates; the distance is computed here again from the row as it stands, so an image that
     was replaced or deleted a moment ago cannot appear with an old distance. Images with the bytes of `sha256` count
     whatever their fingerprint.
     """
     column = {name: name for name in codes.NAMES}[hash_type]
+    distance = f"bit_count({column} # %s::bit({codes.bits(column)}))"
     conditions, parameters = _conditions(filters, words)
     rows = _fetch(
-        f"SELECT {_COLUMNS}, distance FROM (SELECT *, bit_count({column} # %s::bit({codes.bits(column)})) AS distance"
-        " FROM imgindex_image WHERE collection_id = %s AND (id = ANY(%s) OR sha256 = %s)"
-        f"{conditions}) AS found WHERE distance <= %s OR sha256 = %s ORDER BY sha256 <> %s, distance, id",
+        f"SELECT {_COLUMNS}, distance"
+        f" FROM (SELECT *, least({', '.join([distance] * len(queries))}) AS distance FROM imgindex_image"
+        f" WHERE collection_id = %s AND (id = ANY(%s) OR sha256 = %s){conditions}) AS found"
+        " WHERE distance <= %s OR sha256 = %s ORDER BY sha256 <> %s, distance, id",
         [
-            codes.to_text(code),
+            *(codes.to_text(query) for query in queries),
             collection,
             list(candidates),
             sha256 or "",

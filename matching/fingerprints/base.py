@@ -66,6 +66,14 @@ class Pixels:
         return blocks
 
 
+def resized(pixels: Pixels, *, side: int) -> Pixels:
+    """The picture with a long side of `side` pixels, larger or smaller."""
+    scale = side / max(pixels.rgb.size)
+    size = (max(1, round(pixels.rgb.width * scale)), max(1, round(pixels.rgb.height * scale)))
+    # Twice the size wanted is quick to reach and leaves the filter something to do.
+    return Pixels(pixels.rgb.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
 class Fingerprint(ABC):
     """A binary code of a picture's look, compared by Hamming distance.
 
@@ -79,6 +87,13 @@ class Fingerprint(ABC):
     @abstractmethod
     def compute(self, pixels: Pixels) -> bytes:
         """The code, bits // 8 bytes, the most significant bit first."""
+
+    def query_codes(self, pixels: Pixels) -> tuple[bytes, ...]:
+        """The codes to search an index for: the picture's own first, then those it would have in other sizes.
+
+        Only of interest where the size of a picture tells in its code.
+        """
+        return (self.compute(pixels),)
 
 
 def pack(bits: NDArray[np.bool_]) -> bytes:

@@ -5,7 +5,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from matching.fingerprints.base import BLOCKS, Fingerprint, Pixels, dct_rows, pack, settle
+from matching.fingerprints.base import BLOCKS, Fingerprint, Pixels, dct_rows, pack, resized, settle
+
+QUERY_SIDES = (512, 256)
+"""Long sides, in pixels, at which a query is looked at besides its own size."""
 
 _SIDE = 16
 _SMALLEST = 5  # pixels; PDQ gives smaller pictures the zero code and quality 0
@@ -32,6 +35,16 @@ class PDQ(Fingerprint):
         coefficients = self.coefficients(pixels).ravel()
         lower_median = np.partition(coefficients, self.bits // 2 - 1)[self.bits // 2 - 1]
         return pack(coefficients[::-1] > lower_median)
+
+    def query_codes(self, pixels: Pixels) -> tuple[bytes, ...]:
+        """The code as it is, and as it would be at each of QUERY_SIDES.
+
+        PDQ's box filters are whole pixels wide, so below some 500 pixels a copy of another size has been smoothed
+        otherwise: of small photos one half-size copy in twelve lies beyond radius 31:
+        docs/decisions/query-sizes.md.
+        """
+        codes = [self.compute(pixels), *(self.compute(resized(pixels, side=side)) for side in QUERY_SIDES)]
+        return tuple(dict.fromkeys(codes))
 
     def coefficients(self, pixels: Pixels) -> NDArray[np.float64]:
         """The DCT behind the code: float64 (16, 16), in units of 2**-20, vertical frequency first."""

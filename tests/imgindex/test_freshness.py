@@ -325,6 +325,36 @@ def test_the_newest_row_is_never_pruned() -> None:
     assert execute("SELECT count(*) FROM imgindex_change") == [(1,)]
 
 
+def test_the_log_is_pruned_by_writes_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "CHANGE_LOG_ROWS", 10)
+    monkeypatch.setattr(changes, "_PRUNE_EVERY", 7)
+    collection = catalogue.collection_get(caller=CALLER, name=COLLECTION).id
+    for _ in range(20):
+        with changes.write() as log:
+            log.record("d", collection=collection, images=[1, 2, 3, 4, 5])
+    ((rows,),) = execute("SELECT count(*) FROM imgindex_change")
+    assert 10 <= rows <= 10 + 2 * 7
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_log_that_is_cut_back_during_a_search_holds_nobody_up(monkeypatch: pytest.MonkeyPatch, emptied: bool) -> None:
+    put_codes("a", 1)
+    replica = Replica()
+    replica.catch_up()
+    put_codes("b", 2)
+    read_head = changes.head
+    last = read_head()
+    # What the search reads as the head, without the lock and under it, is not there any more when it reads the log.
+    heads = [changes.Position(last.seq + 5, 1)] * 2
+    monkeypatch.setattr(changes, "head", lambda: heads.pop() if heads else read_head())
+    if emptied:
+        execute("DELETE FROM imgindex_change")
+    state = replica.catch_up()
+    assert heads == []
+    assert state.position == (changes.START if emptied else last)
+    assert indexed(state) == stored()
+
+
 def test_a_reload_that_fails_leaves_the_next_search_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
     put_codes("a", 1)
     replica = Replica()

@@ -182,6 +182,21 @@ def test_every_fingerprint_finds_a_small_copy(indexed: dict[str, Any], hash_type
     assert answer["hash_type"] == hash_type
 
 
+def test_a_small_picture_is_found_by_its_half() -> None:
+    from PIL import Image
+
+    picture = textured(33, width=300, height=200)
+    upload(IMAGES, encoded(picture), id="small")
+    half = encoded(Image.fromarray(picture).resize((150, 100), Image.Resampling.LANCZOS))
+    (hit,) = upload(SEARCH, half).json()["results"]
+    own_code = send("POST", SEARCH, {"hash": upload(IMAGES, half, id="half").json()["fingerprints"]["pdq"]}).json()
+    assert hit["id"] == "small"
+    assert hit["distance"] < 25
+    # The half's own code, at its own size, is further away than the answer to its picture.
+    distances = {item["id"]: item["distance"] for item in own_code["results"]}
+    assert distances.get("small", 256) > hit["distance"]
+
+
 def test_search_by_id_url_base64_and_hash_agree(indexed: dict[str, Any], picture: bytes) -> None:
     with ImageServer({"/p.jpg": picture}) as server, override_settings(FETCH_ALLOW=server.allow):
         bodies = [

@@ -50,8 +50,6 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def _serve(self) -> None:
-        # The worker processes are started anew and find the settings by this variable.
-        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "imgindex.settings")
         Granian(
             "imgindex.wsgi:application",
             address=settings.HOST,
