@@ -30,12 +30,12 @@ def describe(data: bytes, *, max_pixels: int, thumbnail_side: int) -> Descriptio
     )
 
 
-def probe(data: bytes, *, max_pixels: int) -> Probe:
-    """Decode `data` once; take the codes to search for. Runs and raises as `describe` does."""
+def probe(data: bytes, *, fingerprint: str, max_pixels: int) -> Probe:
+    """Decode `data` once; take the codes to search for, of that name. Runs and raises as `describe` does."""
     picture = decode(data, max_pixels=max_pixels)
     pixels = Pixels(picture.rgb)
     return Probe(
         sha256=hashlib.sha256(data).hexdigest(),
-        codes={name: fingerprint.query_codes(pixels) for name, fingerprint in FINGERPRINTS.items()},
+        codes=FINGERPRINTS[fingerprint].query_codes(pixels),
         quality=PDQ_FINGERPRINT.quality(pixels),
     )

@@ -55,12 +55,12 @@ class Description:
 class Probe:
     """What a search needs of one image's bytes.
 
-    `codes` maps each fingerprint's name to the codes to search for, the picture's own first; an indexed image is
-    as far away as from the nearest of them. `sha256` and `quality` are as in Description.
+    `codes` are those to search for, of one kind of fingerprint, the picture's own first; an indexed image is as far
+    away as from the nearest of them. `sha256` and `quality` are as in Description.
     """
 
     sha256: str
-    codes: Mapping[str, tuple[bytes, ...]]
+    codes: tuple[bytes, ...]
     quality: int
 
 

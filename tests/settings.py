@@ -10,7 +10,7 @@ if OWNS_DATA_DIR:
 os.environ["DATA_DIR"] = os.environ["IMGINDEX_TEST_DATA_DIR"]
 os.environ.setdefault("OPEN_ACCESS", "1")
 
-from imgindex.settings import *  # noqa: F403
+from imgindex.settings import *  # noqa: E402, F403
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -74,12 +74,12 @@ def describe(data: bytes) -> Description:
     return _in_pool(describe_bytes, data, thumbnail_side=settings.THUMBNAIL_SIDE)
 
 
-def probe(data: bytes) -> Probe:
+def probe(data: bytes, *, fingerprint: str) -> Probe:
     """Decode and fingerprint one image to be searched for; raises as `describe` does."""
-    return _in_pool(probe_bytes, data)
+    return _in_pool(probe_bytes, data, fingerprint=fingerprint)
 
 
-def _in_pool(function: Callable[..., Answer], data: bytes, **options: int) -> Answer:
+def _in_pool(function: Callable[..., Answer], data: bytes, **options: int | str) -> Answer:
     for last_try in (False, True):
         future = _pool.get().schedule(
             function,

@@ -134,8 +134,8 @@ def _ask(caller: Caller, collection: str, query: Source | ById | ByHash, hash_ty
             image = catalogue.image_get(caller=caller, collection=collection, image_id=image_id)
             return _Question((image.fingerprints[hash_type],), image.sha256, image.quality)
         case _:
-            probe = describe.probe(describe.read(query))
-            return _Question(probe.codes[hash_type], probe.sha256, probe.quality)
+            probe = describe.probe(describe.read(query), fingerprint=hash_type)
+            return _Question(probe.codes, probe.sha256, probe.quality)
 
 
 def _candidates(state: sync.State, collection: int, hash_type: str, codes: Sequence[bytes], radius: int) -> Ids:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from matching.describe import describe
+from matching.describe import describe, probe
 from matching.fingerprints import FINGERPRINTS, PDQ_FINGERPRINT, Pixels
 from matching.types import ImageTooLarge, NotAnImage
 from tests import pictures
@@ -57,3 +57,14 @@ def test_a_worker_loads_no_heavy_library():
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_probe_has_the_codes_of_one_fingerprint_and_agrees_with_the_description() -> None:
+    data = pictures.encoded(pictures.textured(3), "JPEG")
+    described = describe(data, max_pixels=10**6, thumbnail_side=64)
+    for name, code in described.fingerprints.items():
+        probed = probe(data, fingerprint=name, max_pixels=10**6)
+        assert probed.codes[0] == code
+        assert (probed.sha256, probed.quality) == (described.sha256, described.quality)
+    with pytest.raises(NotAnImage):
+        probe(b"no picture", fingerprint="pdq", max_pixels=10**6)

@@ -211,7 +211,7 @@ def test_query_codes_of_pdq_bridge_the_sizes_of_small_pictures() -> None:
     """PDQ alone puts some half-size copies of small pictures beyond its radius; the query's other sizes find them."""
     alone, bridged = [], []
     for seed in range(60):
-        picture = Image.fromarray(textured(seed, width=300, height=200))
+        picture = Image.fromarray(pictures.textured(seed, width=300, height=200))
         code = FINGERPRINTS["pdq"].compute(Pixels(picture))
         half = Pixels(picture.resize((150, 100), Image.Resampling.LANCZOS))
         queries = FINGERPRINTS["pdq"].query_codes(half)
@@ -225,13 +225,13 @@ def test_query_codes_of_pdq_bridge_the_sizes_of_small_pictures() -> None:
 
 @pytest.mark.parametrize("name", ["phash", "dhash", "ahash"])
 def test_query_codes_of_the_others_are_the_code(name: str) -> None:
-    pixels = Pixels(Image.fromarray(textured(1)))
+    pixels = Pixels(Image.fromarray(pictures.textured(1)))
     assert FINGERPRINTS[name].query_codes(pixels) == (FINGERPRINTS[name].compute(pixels),)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 900), (1, 5000), (6, 6), (511, 3), (513, 512)])
 def test_query_codes_of_odd_sizes(size: tuple[int, int]) -> None:
-    pixels = Pixels(Image.fromarray(textured(1)).resize(size))
+    pixels = Pixels(Image.fromarray(pictures.textured(1)).resize(size))
     codes = FINGERPRINTS["pdq"].query_codes(pixels)
     assert 1 <= len(codes) <= 3
     assert {len(code) for code in codes} == {32}
