@@ -112,7 +112,7 @@ def test_removing_gives_memory_back() -> None:
         index.remove(np.random.default_rng(4).permutation(CHUNK + 10))
         return index
 
-    assert traced(emptied) < 3_000
+    assert traced(emptied) < 20_000  # a chunk of ids is 2 MiB
 
 
 def test_a_search_starts_no_threads() -> None:
