@@ -222,9 +222,11 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "imgindex",
     "DESCRIPTION": "Persistent near-duplicate image search.",
     "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "PREPROCESSING_HOOKS": ["imgindex.api.documentation.canonical_paths"],
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": [],
 }

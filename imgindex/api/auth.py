@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
@@ -22,6 +23,16 @@ def caller_of(request: Request) -> Caller:
     caller: Any = request.auth
     assert isinstance(caller, Caller)
     return caller
+
+
+class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # its registry has no types
+    """How the documentation describes KeyAuthentication."""
+
+    target_class = "imgindex.api.auth.KeyAuthentication"
+    name = "key"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "description": "Also `Authorization: Token K` or `x-api-key: K`."}
 
 
 class KeyAuthentication(BaseAuthentication):

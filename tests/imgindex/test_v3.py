@@ -373,6 +373,12 @@ def test_the_documentation_describes_every_call() -> None:
         "get_thumbnail",
         "search",
     }
+    assert not [path for path in schema["paths"] if path.endswith("/")]
+    body = schema["paths"]["/v3/collections/{collection}/images"]["post"]["requestBody"]["content"]
+    assert set(body) == {"application/json", "multipart/form-data"}
+    form = schema["components"]["schemas"]["NewImageForm"]["properties"]
+    assert form["file"]["format"] == "binary"
+    assert {"file", "id", "metadata"} == set(form)
     assert {"Search", "SearchResults", "ProblemDetails", "WrittenImage"} <= set(schema["components"]["schemas"])
 
 

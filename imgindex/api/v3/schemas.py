@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, create_model
 
 HashType = Literal["pdq", "phash", "dhash", "ahash"]
 ImageId = Annotated[str, StringConstraints(min_length=1)]
@@ -56,6 +56,18 @@ class Search(Picture):
     )
     limit: int = Field(20, ge=1, le=1000)
     metadata: JsonObject | None = Field(None, description="Only images whose metadata contain this object.")
+
+
+def form_of(body: type[Picture]) -> type[BaseModel]:
+    """The same body as a form: the picture as the part `file`, metadata as JSON text."""
+    texts = {
+        name: (str | None if name == "metadata" else field.annotation, field)
+        for name, field in body.model_fields.items()
+        if name not in Picture.model_fields
+    }
+    binary = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
+    fields: dict[str, Any] = {"file": (binary, ...), **texts}
+    return create_model(f"{body.__name__}Form", **fields)
 
 
 class Collection(BaseModel):

@@ -4,6 +4,7 @@ import time
 
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from pydantic import BaseModel
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -16,14 +17,30 @@ from imgindex.services.describe import Source
 from imgindex.services.search import ByHash, ById, search
 from imgindex.types import InvalidInput
 
-_PROBLEMS = dict.fromkeys((400, 401, 404, 413, 415, 422, 502, 503, 504), schemas.ProblemDetails)
-_READ_PROBLEMS = dict.fromkeys((400, 401, 404, 503), schemas.ProblemDetails)
+
+def _problems(*more: int) -> dict[tuple[int, str], type[schemas.ProblemDetails]]:
+    """The errors that a call documents."""
+    return {(status, "application/problem+json"): schemas.ProblemDetails for status in (400, 401, 404, 503, *more)}
+
+
+def _picture_or_form(body: type[schemas.Picture]) -> dict[str, type[BaseModel]]:
+    return {"application/json": body, "multipart/form-data": schemas.form_of(body)}
+
+
+_READ_PROBLEMS = _problems()
+_BODY_PROBLEMS = _problems(413, 415)
+_PICTURE_PROBLEMS = _problems(413, 415, 422, 502, 504)
 
 
 class Collections(APIView):
     """All collections of the caller."""
 
-    @extend_schema(operation_id="list_collections", responses={200: schemas.Collections, **_READ_PROBLEMS})
+    @extend_schema(
+        operation_id="list_collections",
+        summary="List the collections",
+        tags=["collections"],
+        responses={200: schemas.Collections, **_READ_PROBLEMS},
+    )
     def get(self, request: Request) -> Response:
         """List the collections."""
         found = catalogue.collection_list(caller=caller_of(request))
@@ -31,8 +48,10 @@ class Collections(APIView):
 
     @extend_schema(
         operation_id="create_collection",
-        request=schemas.NewCollection,
-        responses={201: schemas.CreatedCollection, 409: schemas.ProblemDetails, **_READ_PROBLEMS},
+        summary="Make a collection",
+        tags=["collections"],
+        request={"application/json": schemas.NewCollection},
+        responses={201: schemas.CreatedCollection, **_problems(409, 413, 415)},
     )
     def post(self, request: Request) -> Response:
         """Make a collection."""
@@ -44,13 +63,23 @@ class Collections(APIView):
 class Collection(APIView):
     """One collection."""
 
-    @extend_schema(operation_id="get_collection", responses={200: schemas.Collection, **_READ_PROBLEMS})
+    @extend_schema(
+        operation_id="get_collection",
+        summary="Show a collection",
+        tags=["collections"],
+        responses={200: schemas.Collection, **_READ_PROBLEMS},
+    )
     def get(self, request: Request, collection: str) -> Response:
         """Show a collection."""
         found = catalogue.collection_get(caller=caller_of(request), name=collection, counted=True)
         return Response(serialise.collection(found))
 
-    @extend_schema(operation_id="delete_collection", responses={200: schemas.Deleted, **_READ_PROBLEMS})
+    @extend_schema(
+        operation_id="delete_collection",
+        summary="Delete a collection with all its images",
+        tags=["collections"],
+        responses={200: schemas.Deleted, **_READ_PROBLEMS},
+    )
     def delete(self, request: Request, collection: str) -> Response:
         """Delete a collection with all its images."""
         seq = catalogue.collection_delete(caller=caller_of(request), name=collection)
@@ -65,6 +94,8 @@ class Images(APIView):
 
     @extend_schema(
         operation_id="list_images",
+        summary="List images, oldest first",
+        tags=["images"],
         parameters=[
             OpenApiParameter("limit", int, description="1 to 1000, 100 if missing."),
             OpenApiParameter("cursor", str, description="The next_cursor of the page before."),
@@ -86,9 +117,11 @@ class Images(APIView):
 
     @extend_schema(
         operation_id="add_image",
+        summary="Index a picture",
+        tags=["images"],
         description=f"Index a picture. {_PICTURE} It is searchable when the answer arrives; a known id is replaced.",
-        request=schemas.NewImage,
-        responses={201: schemas.WrittenImage, 200: schemas.WrittenImage, **_PROBLEMS},
+        request=_picture_or_form(schemas.NewImage),
+        responses={201: schemas.WrittenImage, 200: schemas.WrittenImage, **_PICTURE_PROBLEMS},
     )
     def post(self, request: Request, collection: str) -> Response:
         """Index a picture."""
@@ -99,7 +132,12 @@ class Images(APIView):
 class Image(APIView):
     """One image."""
 
-    @extend_schema(operation_id="get_image", responses={200: schemas.Image, **_READ_PROBLEMS})
+    @extend_schema(
+        operation_id="get_image",
+        summary="Show an image",
+        tags=["images"],
+        responses={200: schemas.Image, **_READ_PROBLEMS},
+    )
     def get(self, request: Request, collection: str, image_id: str) -> Response:
         """Show an image."""
         found = catalogue.image_get(caller=caller_of(request), collection=collection, image_id=image_id)
@@ -107,9 +145,11 @@ class Image(APIView):
 
     @extend_schema(
         operation_id="put_image",
+        summary="Index a picture under an id",
+        tags=["images"],
         description=f"Index a picture under this id, or replace the one there. {_PICTURE}",
-        request=schemas.PutImage,
-        responses={201: schemas.WrittenImage, 200: schemas.WrittenImage, **_PROBLEMS},
+        request=_picture_or_form(schemas.PutImage),
+        responses={201: schemas.WrittenImage, 200: schemas.WrittenImage, **_PICTURE_PROBLEMS},
     )
     def put(self, request: Request, collection: str, image_id: str) -> Response:
         """Index a picture under an id."""
@@ -117,8 +157,10 @@ class Image(APIView):
 
     @extend_schema(
         operation_id="patch_image",
-        request=schemas.PatchImage,
-        responses={200: schemas.WrittenImage, **_READ_PROBLEMS},
+        summary="Replace an image's metadata",
+        tags=["images"],
+        request={"application/json": schemas.PatchImage},
+        responses={200: schemas.WrittenImage, **_BODY_PROBLEMS},
     )
     def patch(self, request: Request, collection: str, image_id: str) -> Response:
         """Replace an image's metadata."""
@@ -128,7 +170,12 @@ class Image(APIView):
         )
         return Response(serialise.written(written, collection))
 
-    @extend_schema(operation_id="delete_image", responses={200: schemas.Deleted, **_READ_PROBLEMS})
+    @extend_schema(
+        operation_id="delete_image",
+        summary="Delete an image",
+        tags=["images"],
+        responses={200: schemas.Deleted, **_READ_PROBLEMS},
+    )
     def delete(self, request: Request, collection: str, image_id: str) -> Response:
         """Delete an image; no search finds it once the answer arrives."""
         seq = catalogue.image_delete(caller=caller_of(request), collection=collection, image_id=image_id)
@@ -149,7 +196,12 @@ def _put(request: Request, collection: str, asked: schemas.PutImage, image_id: s
 class Thumbnail(APIView):
     """An image's thumbnail."""
 
-    @extend_schema(operation_id="get_thumbnail", responses={(200, "image/jpeg"): bytes, **_READ_PROBLEMS})
+    @extend_schema(
+        operation_id="get_thumbnail",
+        summary="The thumbnail, a JPEG",
+        tags=["images"],
+        responses={(200, "image/jpeg"): bytes, **_READ_PROBLEMS},
+    )
     def get(self, request: Request, collection: str, image_id: str) -> HttpResponse:
         """The thumbnail as a JPEG."""
         content = catalogue.thumbnail(caller=caller_of(request), collection=collection, image_id=image_id)
@@ -161,9 +213,11 @@ class Search(APIView):
 
     @extend_schema(
         operation_id="search",
+        summary="Have we seen this picture before?",
+        tags=["search"],
         description=f"Find the images that look like a picture. {_PICTURE} Or by `id` or `hash`.",
-        request=schemas.Search,
-        responses={200: schemas.SearchResults, **_PROBLEMS},
+        request=_picture_or_form(schemas.Search),
+        responses={200: schemas.SearchResults, **_PICTURE_PROBLEMS},
     )
     def post(self, request: Request, collection: str) -> Response:
         """Have we seen this picture before?"""
