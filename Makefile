@@ -1,5 +1,6 @@
 # The same commands for people and for CI. Each target does its own set-up.
-PYTHON ?= python3
+# python3 where it is new enough, else the newest there is by name.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 PY := $(VENV)/bin/python
 PHOTOS ?= ../shared/photos
@@ -9,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 .PHONY: help run test test-server check format lock bench-real bench-freshness bench-first-answer bench-fingerprints bench-flat clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run  ## start the whole service on $HOST:$PORT (127.0.0.1:8000), data under $DATA_DIR (./data)
 	@exec $(PY) manage.py serve
@@ -53,8 +54,8 @@ clean:  ## remove the virtual environment and caches; data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.venv: requirements-uv.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "imgindex needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 run"; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@test -n "$(PYTHON)" || { echo "imgindex needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 run"; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); echo "This Python cannot make virtual environments; on Debian: apt install python3-venv"; exit 1; }
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.txt || echo "uv is not to be had here; pip installs instead"
 	@touch $@
 

@@ -164,14 +164,14 @@ def searcher(place: Place, line: "Connection") -> None:
 
     pictures()
     try:
-        known = sync.position().seq
+        known = sync.replica.catch_up().position.seq
         line.send(None)
         while (question := line.recv()) is not None:
             if isinstance(question, int):
                 line.send(_idle_checks(question))
             else:
                 line.send(_answer(question, known))
-                known = sync.position().seq
+                known = sync.replica.catch_up().position.seq
     finally:
         _leave()
 

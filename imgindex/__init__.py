@@ -1,0 +1,1 @@
+"""imgindex: a persistent near-duplicate image search service."""

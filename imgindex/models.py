@@ -38,9 +38,12 @@ class Collection(models.Model):
     tenant = models.CharField(max_length=64)
     name = models.CharField(max_length=64)
     created = models.DateTimeField(auto_now_add=True)
+    dropped = models.DateTimeField(null=True, editable=False)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["tenant", "name"], name="collection_name")]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "name"], name="collection_name", condition=models.Q(dropped=None))
+        ]
 
     def __str__(self) -> str:
         return self.name

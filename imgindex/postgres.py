@@ -188,8 +188,18 @@ class EmbeddedPostgres:
                 finally:
                     os.close(users)
                 # A newcomer waits for the start lock, so nobody begins to use what is being stopped.
+                self._await_pid_file()
                 if self._postmaster() is not None:
                     self._stop()
+
+    def _await_pid_file(self) -> None:
+        """A start that a signal cut off goes on without us: wait until its server can be told to stop."""
+        deadline = time.monotonic() + _PATIENCE_S / 10
+        while self._postmaster() is None and time.monotonic() < deadline:
+            with self._no_server_lives() as lock:
+                if lock is not None:
+                    return
+            time.sleep(0.02)
 
     def _after_fork(self) -> None:
         """Leave the parent's locks to the parent; closing our copies does not unlock them."""

@@ -14,7 +14,7 @@ _env = environ.Env()
 
 
 def _text(name: str, default: str) -> str:
-    return os.environ.get(name, default).strip()
+    return os.environ.get(name, "").strip() or default
 
 
 def _flag(name: str, default: bool) -> bool:
@@ -47,6 +47,8 @@ PORT = _number("PORT", 8000, least=1, most=65535)
 # Web processes, and threads in each; a thread is busy while it fetches a URL.
 WEB_WORKERS = _number("WEB_WORKERS", 2, least=1, most=256)
 WEB_THREADS = _number("WEB_THREADS", 8, least=1, most=256)
+if not os.environ.get("DATABASE_URL") and WEB_WORKERS * WEB_THREADS > 180:
+    raise ImproperlyConfigured("WEB_WORKERS times WEB_THREADS must not exceed 180: the embedded Postgres takes 200.")
 
 # The Postgres to use (15 or newer), as postgres://user:password@host:port/name; empty: an embedded one.
 DATABASE_URL = _text("DATABASE_URL", "")
@@ -57,7 +59,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 OPEN_ACCESS = _flag("OPEN_ACCESS", default=not DATABASE_URL and HOST in LOOPBACK)
 
 # Host names that the service answers to.
-ALLOWED_HOSTS = _list("ALLOWED_HOSTS", f"localhost,127.0.0.1,[::1],{HOST}")
+ALLOWED_HOSTS = _list("ALLOWED_HOSTS", f"localhost,127.0.0.1,[::1],{f'[{HOST}]' if ':' in HOST else HOST}")
 
 # Origins of the admin when it is served through a proxy, such as https://images.example.com.
 CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS", "")
@@ -73,6 +75,8 @@ try:
     FETCH_PORTS = frozenset(int(port) for port in _list("FETCH_PORTS", "80,443"))
 except ValueError as exc:
     raise ImproperlyConfigured("FETCH_PORTS must be port numbers such as 80,443.") from exc
+if not all(1 <= port <= 65535 for port in FETCH_PORTS):
+    raise ImproperlyConfigured("FETCH_PORTS must be port numbers from 1 to 65535, such as 80,443.")
 
 # Seconds for a whole fetch: name, connection, redirects, body, attempts.
 FETCH_TIMEOUT = _number("FETCH_TIMEOUT", 8, least=1, most=300)
@@ -87,6 +91,9 @@ MAX_IMAGE_PIXELS = _number("MAX_IMAGE_PIXELS", 64_000_000, least=1, most=2**30)
 DECODE_PROCESSES = _number("DECODE_PROCESSES", 1, least=1, most=64)
 DECODE_TIMEOUT = _number("DECODE_TIMEOUT", 10, least=1, most=300)
 DECODE_MEMORY = _number("DECODE_MEMORY", 4 * 2**30, least=2**29, most=2**40)
+if DECODE_MEMORY < 2**29 + 4 * MAX_IMAGE_BYTES:
+    # Less, and a child dies of receiving an image instead of answering that it is too large.
+    raise ImproperlyConfigured("DECODE_MEMORY must be at least 512 MiB and four times MAX_IMAGE_BYTES.")
 
 # The long side of stored thumbnails in pixels, and whether the original bytes are kept as well.
 THUMBNAIL_SIDE = _number("THUMBNAIL_SIDE", 512, least=32, most=4096)
@@ -172,9 +179,16 @@ TEMPLATES = [
 ]
 
 _DATABASE_OPTIONS = {
-    # A writer that hangs must not hold the change log's lock for ever, nor must others wait for ever for it.
-    "options": "-c lock_timeout=15s -c idle_in_transaction_session_timeout=60s",
+    "connect_timeout": "10",
+    # A network that swallows packets must not hold a thread, and the index's lock, until TCP gives up.
+    "tcp_user_timeout": "30000",
 }
+_SESSION_OPTIONS = (
+    # A writer that hangs must not hold the change log's lock for ever, nor must others wait for ever for it.
+    "-c lock_timeout=15s -c idle_in_transaction_session_timeout=60s"
+    # What is read under that lock must be what the lock's last holder has written.
+    " -c default_transaction_isolation=read\\ committed"
+)
 if DATABASE_URL:
     try:
         _database = _env.db_url_config(DATABASE_URL)
@@ -182,7 +196,12 @@ if DATABASE_URL:
         raise ImproperlyConfigured("DATABASE_URL must read postgres://user:password@host:port/name.") from exc
     if _database.get("ENGINE") != "django.db.backends.postgresql":
         raise ImproperlyConfigured("DATABASE_URL must name a Postgres: postgres://user:password@host:port/name.")
-    _database["OPTIONS"] = {**_database.get("OPTIONS", {}), **_DATABASE_OPTIONS}
+    _given = _database.get("OPTIONS", {})
+    _database["OPTIONS"] = {
+        **_DATABASE_OPTIONS,
+        **_given,
+        "options": f"{_given.get('options', '')} {_SESSION_OPTIONS}".strip(),
+    }
 else:
     _server = embedded(DATA_DIR).connection()
     _database = {
@@ -192,7 +211,7 @@ else:
         "PORT": _server.port,
         "USER": _server.user,
         "NAME": _server.dbname,
-        "OPTIONS": _DATABASE_OPTIONS,
+        "OPTIONS": {"options": _SESSION_OPTIONS},
     }
 DATABASES = {"default": {**_database, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}}
 

@@ -29,7 +29,9 @@ urlpatterns = [
     re_path(rf"{COLLECTION}/thumbnails/(?P<image_id>(?s:.+))\Z", v3.Thumbnail.as_view()),
     re_path(rf"{COLLECTION}/search/?$", v3.Search.as_view()),
     re_path(r"^openapi\.json$", SpectacularJSONAPIView.as_view(), name="openapi"),
-    re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
+    re_path(
+        r"^docs/?$", SpectacularSwaggerView.as_view(url_name="openapi", http_method_names=["get", "head"]), name="docs"
+    ),
     # People
     path("admin/", admin.site.urls),
 ]

@@ -1,0 +1,1 @@
+"""The core: decoding, fingerprints and exact indexes, without framework, network or database."""

@@ -1,6 +1,8 @@
 """From an image's bytes to everything the service keeps of it, or searches for."""
 
 import hashlib
+import resource
+import sys
 
 from matching.fingerprints import FINGERPRINTS, PDQ_FINGERPRINT, Pixels
 from matching.image import decode, thumbnail
@@ -39,3 +41,12 @@ def probe(data: bytes, *, fingerprint: str, max_pixels: int) -> Probe:
         codes=FINGERPRINTS[fingerprint].query_codes(pixels),
         quality=PDQ_FINGERPRINT.quality(pixels),
     )
+
+
+def limit_memory(limit: int) -> None:
+    """Hold this process to `limit` bytes of address space; a worker process calls it before the first image.
+
+    macOS knows no such limit: there the deadline alone ends a decoder that swallows memory.
+    """
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

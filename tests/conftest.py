@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,11 @@ def default_collection(transactional_db: None) -> None:
 
     with contextlib.suppress(CollectionExists):
         catalogue.collection_create(caller=Caller(access.DEFAULT_TENANT), name="default")
+
+
+def pytest_configure() -> None:
+    """Have SIGTERM end the run in order, so that the embedded Postgres does not outlive it."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
 
 
 def pytest_sessionfinish() -> None:

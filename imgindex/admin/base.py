@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ERROR_FLAG
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import SimpleTemplateResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_protect
@@ -29,6 +32,15 @@ class ServiceAdmin(admin.ModelAdmin):
 
     class Media:
         css: ClassVar = {"all": ("imgindex/admin.css",)}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list; what makes no sense in its address leads to the list without it, as elsewhere in the admin."""
+        try:
+            page = super().changelist_view(request, extra_context)
+            # Rendering asks the database for the rows.
+            return page.render() if isinstance(page, SimpleTemplateResponse) else page
+        except (DataError, ValueError):
+            return HttpResponseRedirect(self.list_url(f"{ERROR_FLAG}=1"))
 
     @method_decorator(csrf_protect)
     def changeform_view(

@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from imgindex import models
 from imgindex.admin.base import ServiceAdmin, caller_for
 from imgindex.admin.forms import CollectionForm
+from imgindex.admin.listing import label
 from imgindex.services import catalogue
 from imgindex.types import Caller, CollectionNotFound
 
@@ -34,7 +35,7 @@ class CollectionAdmin(ServiceAdmin):
         images = models.Image.objects.filter(collection=OuterRef("pk")).order_by()
         number = images.values("collection").annotate(number=Count("*")).values("number")
         counted = Coalesce(Subquery(number, output_field=IntegerField()), 0)
-        return super().get_queryset(request).annotate(image_count=counted)
+        return super().get_queryset(request).filter(dropped=None).annotate(image_count=counted)
 
     def get_fields(self, request: HttpRequest, obj: models.Collection | None = None) -> tuple[str, ...]:
         """A new one has a name and a tenant."""
@@ -66,7 +67,7 @@ class CollectionAdmin(ServiceAdmin):
         lacking = set() if request.user.has_perm("imgindex.delete_image") else {"images"}
         if not self.has_delete_permission(request):
             lacking.add("collections")
-        told = [f"{collection} with {_image_count(collection):,} images" for collection in collections]
+        told = [f"{label(collection)} with {_image_count(collection):,} images" for collection in collections]
         return told, {"collections": len(collections), "images": total}, lacking, []
 
     def delete_model(self, request: HttpRequest, obj: models.Collection) -> None:

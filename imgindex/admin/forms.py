@@ -7,6 +7,7 @@ import orjson
 from django import forms
 
 from imgindex import models
+from imgindex.admin.listing import label
 from imgindex.intake import IntakeError
 from imgindex.services import access, catalogue
 from imgindex.services.describe import FromUpload, FromUrl
@@ -56,10 +57,19 @@ class ImageForm(forms.ModelForm):
         fields = ("metadata",)
 
 
+class CollectionField(forms.ModelChoiceField):
+    """A choice of collections that tells those of different tenants apart."""
+
+    def label_from_instance(self, obj: models.Collection) -> str:
+        return label(obj)
+
+
 class IndexForm(forms.Form):
     """A picture to be indexed."""
 
-    collection = forms.ModelChoiceField(models.Collection.objects.order_by("tenant", "name"), empty_label=None)
+    collection = CollectionField(
+        models.Collection.objects.filter(dropped=None).order_by("tenant", "name"), empty_label=None
+    )
     file = forms.FileField(required=False)
     url = forms.CharField(
         label="or URL", required=False, max_length=8192, widget=forms.TextInput(attrs={"class": "vLargeTextField"})

@@ -16,6 +16,7 @@ from django.http import HttpRequest
 from django.utils.text import smart_split, unescape_string_literal
 
 from imgindex import models
+from imgindex.services.conditions import key_is
 from matching.image import FORMATS
 
 # Each dot may be a step inwards: the bound on the length is one on the depth.
@@ -82,26 +83,11 @@ def _mentions(word: str) -> Q:
 
 
 def _has(key: str, value: str) -> Q:
-    wanted = Q()
-    for reading in _readings(value):
-        nested: Any = reading
-        for step in reversed(key.split(".")):
-            nested = {step: nested}
-        # A dot in a key may be part of it or a step inwards.
-        wanted |= Q(metadata__contains={key: reading}) | Q(metadata__contains=nested)
-    return wanted
-
-
-def _readings(value: str) -> list[Any]:
-    """What a value may mean: its text, and the number, truth value or null of that spelling."""
     text = _unquoted(value)
-    if text != value:
-        return [text]
-    try:
-        read = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return [text]
-    return [text] if isinstance(read, str | list | dict) else [text, read]
+    wanted = Q()
+    for contained in key_is(key, text, literal=text != value):
+        wanted |= Q(metadata__contains=contained)
+    return wanted
 
 
 def _unquoted(term: str) -> str:
@@ -119,7 +105,7 @@ class CollectionFilter(RelatedFieldListFilter):
 
     def field_choices(self, field: Field, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, Any]]:
         """Every collection by tenant and name."""
-        found = models.Collection.objects.order_by("tenant", "name")
+        found = models.Collection.objects.filter(dropped=None).order_by("tenant", "name")
         return [(str(collection.pk), label(collection)) for collection in found]
 
 

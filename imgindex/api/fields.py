@@ -8,6 +8,7 @@ from django.http import QueryDict
 from pydantic import BaseModel
 from rest_framework.request import Request
 
+from imgindex.services.conditions import key_is
 from imgindex.services.describe import FromBase64, FromUpload, FromUrl, Source
 from imgindex.types import InvalidInput, Metadata
 
@@ -32,6 +33,8 @@ def body(request: Request, schema: type[Schema]) -> Schema:
     if not isinstance(data, QueryDict):
         return schema.model_validate(data, strict=True)
     form: dict[str, Any] = {name: data[name] for name in data if name not in request.FILES}
+    if repeated := [name for name in form if len(data.getlist(name)) > 1]:
+        raise InvalidInput(f"{repeated[0]}: the form has this field more than once.")
     if "metadata" in form:
         try:
             form["metadata"] = orjson.loads(form["metadata"])
@@ -100,31 +103,10 @@ def write_cursor(after: int | None) -> str | None:
 
 
 def metadata_filters(request: Request) -> list[list[Metadata]]:
-    """The query parameters `metadata.key=value`, each as the objects of which one must be contained.
-
-    A value may be the text or the JSON value of that spelling; a dot in a key may be part of it or a step inwards.
-    """
-    filters: list[list[Metadata]] = []
-    for name, values in request.query_params.lists():
-        if not name.startswith("metadata."):
-            continue
-        key = name.removeprefix("metadata.")
-        filters += [
-            [filter_ for reading in _readings(value) for filter_ in _placements(key, reading)] for value in values
-        ]
-    return filters
-
-
-def _readings(text: str) -> list[Any]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return [text]
-    return [text] if isinstance(value, str | list | dict) else [text, value]
-
-
-def _placements(key: str, value: Any) -> list[Metadata]:
-    nested: Any = value
-    for step in reversed(key.split(".")):
-        nested = {step: nested}
-    return [nested] if "." not in key else [nested, {key: value}]
+    """The query parameters `metadata.key=value`, each as the objects of which one must be contained."""
+    return [
+        key_is(name.removeprefix("metadata."), value)
+        for name, values in request.query_params.lists()
+        if name.startswith("metadata.")
+        for value in values
+    ]

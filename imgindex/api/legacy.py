@@ -16,8 +16,6 @@ from imgindex.services.describe import FromUrl
 from imgindex.services.search import search, search_metadata
 from imgindex.types import Hit, Image, InvalidInput, Metadata
 
-COLLECTION = "default"
-
 
 def _message(error: Exception, context: Any) -> Response | None:
     """The document's errors: any failure is a 400 with a message; a missing key and our faults keep their status."""
@@ -53,7 +51,7 @@ class IndexImage(_View):
             raise InvalidInput("No url provided")
         written = catalogue.image_put(
             caller=caller_of(request),
-            collection=COLLECTION,
+            collection=catalogue.DEFAULT_COLLECTION,
             source=FromUrl(url),
             # An id made of the url, so that two writers of one url at once still make one entry.
             image_id=str(uuid.uuid5(uuid.NAMESPACE_URL, url)),
@@ -75,7 +73,7 @@ class SearchImages(_View):
         if url is not None:
             answer = search(
                 caller=caller_of(request),
-                collection=COLLECTION,
+                collection=catalogue.DEFAULT_COLLECTION,
                 query=FromUrl(url),
                 max_distance=self.MAX_DISTANCE,
                 limit=self.LIMIT,
@@ -86,7 +84,11 @@ class SearchImages(_View):
         if not filters and not words:
             raise InvalidInput("No url or metadata provided")
         found = search_metadata(
-            caller=caller_of(request), collection=COLLECTION, filters=filters, words=words, limit=self.LIMIT
+            caller=caller_of(request),
+            collection=catalogue.DEFAULT_COLLECTION,
+            filters=filters,
+            words=words,
+            limit=self.LIMIT,
         )
         return Response([_payload(image, 1.0) for image in found])
 
@@ -121,6 +123,7 @@ def _wanted(metadata: Any) -> tuple[list[list[Metadata]], list[str]]:
         return [], re.findall(r"\S+", metadata)
     if metadata is None:
         return [], []
+    catalogue.check_metadata({"": metadata})
     return [], [orjson.dumps(metadata).decode()]
 
 

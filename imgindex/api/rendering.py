@@ -11,9 +11,6 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.renderers import BaseRenderer
 
-# What a form may have beside its file: boundaries, names, metadata.
-_FORM_OVERHEAD = 2**20
-
 
 class JSON(BaseRenderer):
     """Answers are JSON whatever the Accept header says."""
@@ -54,9 +51,10 @@ class FormBody(MultiPartParser):
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         assert parser_context is not None
         length = parser_context["request"].META.get("CONTENT_LENGTH", "")
-        if length.isdigit() and int(length) > settings.MAX_IMAGE_BYTES + _FORM_OVERHEAD:
+        if length.isdigit() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             raise RequestDataTooBig
-        return super().parse(stream, media_type, parser_context)
+        # Texts in a form are UTF-8, whatever charset the request claims: some that Python knows decode no bytes.
+        return super().parse(stream, media_type, {**parser_context, "encoding": "utf-8"})
 
 
 class AlwaysJSON(BaseContentNegotiation):

@@ -3,11 +3,13 @@
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 
 from django.conf import settings
 
+from imgindex.services import catalogue
 from imgindex.store import keys
-from imgindex.types import Caller, KeyMissing, KeyUnknown
+from imgindex.types import Caller, CollectionExists, KeyMissing, KeyUnknown
 
 DEFAULT_TENANT = "default"
 
@@ -15,9 +17,14 @@ _PREFIX = 12
 
 
 def create_key(*, name: str, tenant: str = DEFAULT_TENANT) -> str:
-    """Make a key of 256 random bits. This is the only time it is seen: its digest alone is kept."""
+    """Make a key of 256 random bits. This is the only time it is seen: its digest alone is kept.
+
+    A tenant's first key also makes the tenant's collection `default`.
+    """
     key = f"ix_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
     keys.create(prefix=prefix_of(key), digest=_digest(key), name=name, tenant=tenant)
+    with suppress(CollectionExists):
+        catalogue.collection_create(caller=Caller(tenant), name=catalogue.DEFAULT_COLLECTION)
     return key
 
 

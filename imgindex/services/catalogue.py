@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import orjson
 from django.conf import settings
@@ -25,8 +26,13 @@ from imgindex.types import (
 )
 from matching.fingerprints import RECIPE_VERSION
 
+DEFAULT_COLLECTION = "default"
+
 MAX_ID_BYTES = 512
 MAX_METADATA_BYTES = 64 * 1024
+MAX_METADATA_DEPTH = 64
+
+_BATCH = 1000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
@@ -60,12 +66,22 @@ def collection_delete(*, caller: Caller, name: str) -> int:
     """Delete a collection with all its images; the number of the change. Raises CollectionNotFound."""
     collection = collection_get(caller=caller, name=name)
     with changes.write() as log:
-        files = images.delete_all(collection=collection.id)
-        if not collections.delete(collection=collection.id):
+        if not collections.drop(collection=collection.id):
             raise CollectionNotFound(f"There is no collection named {name!r}.")
         log.record("x", collection=collection.id)
-    media.discard(files)
+    clear_dropped()
     return log.seq
+
+
+def clear_dropped() -> None:
+    """Remove the images and files of dropped collections, also of one whose removal was cut off.
+
+    Nobody can see them any more, so this needs no lock, and goes in steps that hold nobody up.
+    """
+    for collection in collections.dropped():
+        while files := images.delete_some(collection=collection, limit=_BATCH):
+            media.discard(files)
+        collections.delete(collection=collection)
 
 
 def image_put(
@@ -102,8 +118,7 @@ def image_put(
     with ExitStack() as undo:
         undo.callback(media.discard, [files])
         with changes.write() as log:
-            if not collections.exists(collection=target.id):
-                raise CollectionNotFound(f"The collection {collection!r} was deleted meanwhile.")
+            _check_still_there(target)
             stored = images.upsert(
                 collection=target.id,
                 image_id=image_id,
@@ -122,6 +137,12 @@ def image_put(
     return Written(image=stored.image, seq=log.seq, created=stored.replaced is None)
 
 
+def _check_still_there(collection: Collection) -> None:
+    """Raise CollectionNotFound if the collection was dropped before this write got the lock."""
+    if not collections.exists(collection=collection.id):
+        raise CollectionNotFound(f"The collection {collection.name!r} was deleted meanwhile.")
+
+
 def image_get(*, caller: Caller, collection: str, image_id: str) -> Image:
     """One image; raises CollectionNotFound and ImageNotFound."""
     target = collection_get(caller=caller, name=collection)
@@ -136,6 +157,7 @@ def image_patch(*, caller: Caller, collection: str, image_id: str, metadata: Met
     check_metadata(metadata)
     target = collection_get(caller=caller, name=collection)
     with changes.write() as log:
+        _check_still_there(target)
         image = None
         if _storable(image_id):
             image = images.set_metadata(collection=target.id, image_id=image_id, metadata=metadata)
@@ -152,6 +174,7 @@ def image_delete(*, caller: Caller, collection: str, image_id: str) -> int:
     """
     target = collection_get(caller=caller, name=collection)
     with changes.write() as log:
+        _check_still_there(target)
         deleted = images.delete(collection=target.id, image_id=image_id) if _storable(image_id) else None
         if deleted is None:
             raise ImageNotFound(f"The collection {collection!r} has no image with the id {image_id!r}.")
@@ -178,11 +201,13 @@ def image_page(
 
 def thumbnail(*, caller: Caller, collection: str, image_id: str) -> bytes:
     """An image's thumbnail, a JPEG; raises CollectionNotFound and ImageNotFound."""
-    image = image_get(caller=caller, collection=collection, image_id=image_id)
-    content = media.read(image.thumbnail)
-    if content is None:
-        raise ImageNotFound(f"The thumbnail of {image_id!r} is missing in the storage.")
-    return content
+    for _ in range(2):
+        image = image_get(caller=caller, collection=collection, image_id=image_id)
+        content = media.read(image.thumbnail)
+        if content is not None:
+            return content
+        # The image may have been replaced between the two reads: then its row names another file now.
+    raise ImageNotFound(f"The thumbnail of {image_id!r} is missing in the storage.")
 
 
 def original(*, caller: Caller, collection: str, image_id: str) -> bytes:
@@ -197,7 +222,7 @@ def original(*, caller: Caller, collection: str, image_id: str) -> bytes:
 def known(*, caller: Caller, collection: str, image_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Of these ids the ones that the collection holds, each with its source and the SHA-256 of its bytes."""
     target = collection_get(caller=caller, name=collection)
-    return images.known_ids(collection=target.id, image_ids=image_ids)
+    return images.known_ids(collection=target.id, image_ids=[image_id for image_id in image_ids if _storable(image_id)])
 
 
 def check_name(name: str) -> None:
@@ -219,14 +244,28 @@ def check_id(image_id: str) -> None:
 
 def check_metadata(metadata: Metadata) -> None:
     """Raise InvalidInput unless the object can be stored and found again."""
+    _check_json(metadata, depth=0)
     try:
-        text = orjson.dumps(metadata)
-    except (TypeError, ValueError, RecursionError) as exc:
+        size = len(orjson.dumps(metadata))
+    except (TypeError, ValueError) as exc:
         raise InvalidInput("The metadata are not valid JSON.") from exc
-    if len(text) > MAX_METADATA_BYTES:
+    if size > MAX_METADATA_BYTES:
         raise InvalidInput(f"Metadata have at most {MAX_METADATA_BYTES} bytes of JSON.")
-    if b"\\u0000" in text:
-        raise InvalidInput("Metadata cannot hold the character U+0000.")
+
+
+def _check_json(value: Any, *, depth: int) -> None:
+    if depth > MAX_METADATA_DEPTH:
+        raise InvalidInput(f"Metadata have at most {MAX_METADATA_DEPTH} levels.")
+    match value:
+        case str() if "\0" in value:
+            raise InvalidInput("Metadata cannot hold the character U+0000.")
+        case dict():
+            for key, item in value.items():
+                _check_json(key, depth=depth)
+                _check_json(item, depth=depth + 1)
+        case list():
+            for item in value:
+                _check_json(item, depth=depth + 1)
 
 
 def check_filters(filters: Sequence[Sequence[Metadata]], words: Sequence[str] = ()) -> None:

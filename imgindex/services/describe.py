@@ -5,10 +5,13 @@ and a hard deadline: a decoder that crashes, hangs or swallows memory costs one 
 """
 
 import multiprocessing
-import resource
+import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError, wait
 from concurrent.futures import TimeoutError as DeadlineExceeded
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
 from typing import TypeVar
@@ -17,8 +20,9 @@ from django.conf import settings
 from pebble import ProcessExpired, ProcessPool
 
 from imgindex import intake
-from imgindex.types import DecodeTimeout
+from imgindex.types import DecodeTimeout, NotReady
 from matching.describe import describe as describe_bytes
+from matching.describe import limit_memory
 from matching.describe import probe as probe_bytes
 from matching.types import Description, ImageTooLarge, NotAnImage, Probe
 
@@ -81,45 +85,60 @@ def probe(data: bytes, *, fingerprint: str) -> Probe:
 
 def _in_pool(function: Callable[..., Answer], data: bytes, **options: int | str) -> Answer:
     for last_try in (False, True):
-        future = _pool.get().schedule(
-            function,
-            args=[data],
-            kwargs={"max_pixels": settings.MAX_IMAGE_PIXELS, **options},
-            timeout=settings.DECODE_TIMEOUT,
-        )
         try:
-            answer: Answer = future.result()
+            return _pool.run(function, data, max_pixels=settings.MAX_IMAGE_PIXELS, **options)
         except DeadlineExceeded as exc:
             raise DecodeTimeout(f"Decoding took longer than {settings.DECODE_TIMEOUT} seconds.") from exc
         except MemoryError as exc:
             raise ImageTooLarge("Decoding the image needs more memory than is allowed.") from exc
         except ProcessExpired as exc:
-            # The child died. Once may be somebody else's doing (the kernel short of memory, an operator);
+            # The child died at it. Once may be somebody else's doing (the kernel short of memory, an operator);
             # twice in a row it is this image.
             if last_try:
                 raise NotAnImage("The decoder failed on these bytes.") from exc
-        else:
-            return answer
+        except PoolBroke as exc:
+            if last_try:
+                raise NotReady("The decode processes do not start; the log tells why.") from exc
     raise AssertionError("unreachable")
 
 
+class PoolBroke(Exception):
+    """The pool gave up before this task had begun; whose fault it was cannot be told."""
+
+
 class _Pool:
-    """The decode pool of this process, started on first use."""
+    """The decode pool of this process, started on first use and replaced when it breaks."""
 
     def __init__(self) -> None:
         self.processes = settings.DECODE_PROCESSES
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = None
 
+    def run(self, function: Callable[..., Answer], data: bytes, **options: int | str) -> Answer:
+        """What `function` answers or raises in a decode process; also raises PoolBroke."""
+        try:
+            pool = self.get()
+            future = pool.schedule(function, args=[data], kwargs=options, timeout=settings.DECODE_TIMEOUT)
+            # A pool whose child dies between two tasks drops what is queued without an answer: so look up now and
+            # then whether there is still a pool to wait for.
+            while not wait([future], timeout=1).done:
+                if not pool.active:
+                    raise PoolBroke
+            answer: Answer = future.result()
+        except (BrokenProcessPool, CancelledError, RuntimeError) as exc:
+            raise PoolBroke from exc
+        return answer
+
     def get(self) -> ProcessPool:
         with self._lock:
             if self._pool is None or not self._pool.active:
-                # The fork server has imported the core once; a replaced child is there in milliseconds.
+                self._end()
+                # The fork server has imported the core once, so that a child that died is replaced quickly.
                 context = multiprocessing.get_context("forkserver")
                 context.set_forkserver_preload(["matching.describe"])
                 self._pool = ProcessPool(
                     max_workers=self.processes,
-                    initializer=_limit_memory,
+                    initializer=limit_memory,
                     initargs=[settings.DECODE_MEMORY],
                     context=context,
                 )
@@ -130,30 +149,26 @@ class _Pool:
 
     def stop(self) -> None:
         with self._lock:
-            if self._pool is not None:
-                self._pool.stop()  # type: ignore[no-untyped-call]
-                self._pool.join()
-                self._pool = None
+            self._end()
+
+    def _end(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+            with suppress(DeadlineExceeded):
+                self._pool.join(timeout=5)
+            self._pool = None
 
 
 _pool = _Pool()
-
-
-def _limit_memory(limit: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def start_pool(*, processes: int | None = None) -> None:
     """Start the decode processes before the first request needs them; DECODE_PROCESSES unless told otherwise."""
     if processes is not None:
         _pool.processes = processes
-    _pool.get().schedule(_nothing)
+    _pool.get().schedule(os.getpid)
 
 
 def stop_pool() -> None:
     """End the decode processes, waiting for none of their work."""
     _pool.stop()
-
-
-def _nothing() -> None:
-    return None

@@ -85,7 +85,7 @@ def items_of_list(file: Path, *, prefix: str = "") -> list[Item]:
 
     An id is the URL after the prefix, or a uuid made of it where it is too long for an id. Raises UnicodeDecodeError.
     """
-    urls = dict.fromkeys(line.strip() for line in file.read_text().splitlines())
+    urls = dict.fromkeys(line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
     return [Item(id=_id_of_url(prefix + url), url=url) for url in urls if url and not url.startswith("#")]
 
 

@@ -88,12 +88,14 @@ def search(
             sha256=question.sha256 if start == 0 else None,
             filters=filters,
             words=words,
+            limit=limit,
         ):
             hits.setdefault(image.pk, _hit(image, distance, fingerprint.bits, question.sha256))
         if len(hits) >= limit:
             break
     return SearchAnswer(
-        hits=list(hits.values())[:limit],
+        # Sorted again: an image that was replaced meanwhile has another distance than the index gave it a place for.
+        hits=sorted(hits.values(), key=lambda hit: (hit.kind != "exact", hit.distance, hit.image.pk))[:limit],
         indexed_through=position.seq,
         hash_type=hash_type,
         max_distance=radius,

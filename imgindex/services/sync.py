@@ -17,8 +17,9 @@ import numpy as np
 from django.db import connection, transaction
 
 from imgindex.store import changes, codes, collections
-from imgindex.store.changes import Change, Position
+from imgindex.store.changes import Change
 from imgindex.store.codes import CodeRow
+from imgindex.types import NotReady
 from matching.index.base import HammingIndex
 from matching.index.flat import FlatIndex
 from matching.types import MIN_QUALITY
@@ -60,17 +61,17 @@ class State:
     def apply(self, log: Sequence[Change]) -> None:
         """Bring in a stretch of the log that one query has read.
 
-        All its rows show the state of that query's snapshot, so the order among images does not matter; a dropped
-        collection's images are gone in it.
+        All its rows show the state of that query's snapshot, so the order among images does not matter. A dropped
+        collection's images may still be there, so drops come last.
         """
         present: dict[int, dict[int, CodeRow]] = defaultdict(dict)
         gone: dict[int, set[int]] = defaultdict(set)
+        dropped: set[int] = set()
         for change in log:
             if change.op == "c" and change.tenant is not None and change.name is not None:
                 self.collections[change.tenant, change.name] = change.collection
             elif change.op == "x":
-                self.indexes.pop(change.collection, None)
-                self.collections = {name: pk for name, pk in self.collections.items() if pk != change.collection}
+                dropped.add(change.collection)
             elif change.row is not None:
                 present[change.collection][change.row.image] = change.row
             elif change.image is not None:
@@ -79,6 +80,10 @@ class State:
             self.put(collection, list(rows.values()))
         for collection, images in gone.items():
             self.remove(collection, list(images))
+        for collection in dropped:
+            self.indexes.pop(collection, None)
+        if dropped:
+            self.collections = {name: pk for name, pk in self.collections.items() if pk not in dropped}
         self.position = log[-1].position
 
 
@@ -89,16 +94,18 @@ class Replica:
         self._lock = threading.Lock()
         self._state: State | None = None
 
-    def catch_up(self) -> State:
+    def catch_up(self, *, patience_s: float = -1) -> State:
         """The state with every change that was acknowledged before the call.
 
         The first call of a process loads everything; calls meanwhile wait for it, so no search ever answers from half
-        an index.
+        an index. Raises NotReady after `patience_s` of waiting for another thread, if that is not negative.
         """
         state = self._state
         if state is not None and state.position == changes.head():
             return state
-        with self._lock:
+        if not self._lock.acquire(timeout=patience_s):
+            raise NotReady("The index is being loaded.")
+        try:
             state = self._state or _load()
             # Read again: while this thread waited, another one may have gone past the head that it saw.
             head = changes.head()
@@ -111,6 +118,8 @@ class Replica:
                 if state.position == reached:
                     break  # the log ends here by now: a backup was restored since the head was read
             self._state = state
+        finally:
+            self._lock.release()
         return state
 
 
@@ -148,8 +157,3 @@ def _load() -> State:
 
 replica = Replica()
 """The one replica of this process."""
-
-
-def position() -> Position:
-    """Bring this process's index in step and say how far it is."""
-    return replica.catch_up().position

@@ -1,0 +1,1 @@
+"""The only ORM and SQL code, and the storage of files."""

@@ -111,7 +111,7 @@ def since(seq: int, *, limit: int) -> list[Change]:
             f"SELECT c.seq, c.token, c.op, c.collection, c.image, k.tenant, k.name, i.id, {codes.columns('i')}"
             " FROM imgindex_change c"
             " LEFT JOIN imgindex_image i ON i.id = c.image AND i.collection_id = c.collection"
-            " LEFT JOIN imgindex_collection k ON k.id = c.collection AND c.op = 'c'"
+            " LEFT JOIN imgindex_collection k ON k.id = c.collection AND c.op = 'c' AND k.dropped IS NULL"
             " WHERE c.seq >= %s ORDER BY c.seq LIMIT %s",
             [seq, limit],
         )

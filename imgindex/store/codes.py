@@ -51,7 +51,10 @@ def stream(*, batch: int) -> Iterator[list[CodeRow]]:
     """
     connection.ensure_connection()
     with connection.connection.cursor(name="imgindex_codes", binary=True) as cursor:
-        cursor.execute(f"SELECT i.collection_id, i.id, {columns('i')} FROM imgindex_image i ORDER BY 1, 2")
+        cursor.execute(
+            f"SELECT i.collection_id, i.id, {columns('i')} FROM imgindex_image i"
+            " JOIN imgindex_collection k ON k.id = i.collection_id AND k.dropped IS NULL ORDER BY 1, 2"
+        )
         while rows := cursor.fetchmany(batch):
             yield [CodeRow(row[0], row[1], row[2], tuple(bytes(code[4:]) for code in row[3:])) for row in rows]
 

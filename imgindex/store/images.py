@@ -151,15 +151,14 @@ def delete(*, collection: int, image_id: str) -> tuple[int, Media] | None:
     return (rows[0][0], Media(*rows[0][1:])) if rows else None
 
 
-def delete_all(*, collection: int) -> list[Media]:
-    """Delete every image of a collection; their files."""
-    rows = _fetch("DELETE FROM imgindex_image WHERE collection_id = %s RETURNING thumbnail, original", [collection])
+def delete_some(*, collection: int, limit: int) -> list[Media]:
+    """Delete up to `limit` images of a collection; their files."""
+    rows = _fetch(
+        "DELETE FROM imgindex_image WHERE id = ANY(ARRAY("
+        "SELECT id FROM imgindex_image WHERE collection_id = %s ORDER BY id LIMIT %s)) RETURNING thumbnail, original",
+        [collection, limit],
+    )
     return [Media(*row) for row in rows]
-
-
-def count(*, collection: int) -> int:
-    """How many images a collection holds."""
-    return int(_fetch("SELECT count(*) FROM imgindex_image WHERE collection_id = %s", [collection])[0][0])
 
 
 def page(*, collection: int, after: int, limit: int, filters: Sequence[Sequence[Metadata]]) -> list[Image]:
@@ -212,8 +211,9 @@ def hits(
     sha256: str | None,
     filters: Sequence[Sequence[Metadata]],
     words: Sequence[str] = (),
+    limit: int,
 ) -> list[tuple[Image, int]]:
-    """The candidates that Postgres confirms, with their distances to the nearest of the codes, nearest first.
+    """Up to `limit` candidates that Postgres confirms, with their distances to the nearest of the codes, nearest first.
 
     The vector index names candidates; the distance is computed here again from the row as it stands, so an image that
     was replaced or deleted a moment ago cannot appear with an old distance. Images with the bytes of `sha256` count
@@ -226,7 +226,7 @@ def hits(
         f"SELECT {_COLUMNS}, distance"
         f" FROM (SELECT *, least({', '.join([distance] * len(queries))}) AS distance FROM imgindex_image"
         f" WHERE collection_id = %s AND (id = ANY(%s) OR sha256 = %s){conditions}) AS found"
-        " WHERE distance <= %s OR sha256 = %s ORDER BY sha256 <> %s, distance, id",
+        " WHERE distance <= %s OR sha256 = %s ORDER BY sha256 <> %s, distance, id LIMIT %s",
         [
             *(codes.to_text(query) for query in queries),
             collection,
@@ -236,6 +236,7 @@ def hits(
             radius,
             sha256 or "",
             sha256 or "",
+            limit,
         ],
     )
     return [(_image(row[:-1]), row[-1]) for row in rows]

@@ -1,6 +1,7 @@
 """`manage.py index_images`: folders, lists, resuming, failures."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,24 @@ def test_a_list_of_urls_goes_in(tmp_path: Path) -> None:
 def test_one_picture_goes_in(folder: Path) -> None:
     index(folder / "a.png")
     assert set(stored()) == {"a.png"}
+
+
+def test_a_name_that_is_no_text_fails_alone(folder: Path) -> None:
+    with open(os.fsencode(folder) + b"/caf\xe9.png", "wb") as file:
+        file.write(encoded(textured(5)))
+    out, err = index(folder)
+    assert "2 indexed, 0 already there, 1 failed of 3" in out
+    assert "failed: caf\\udce9.png: An image's id must be Unicode text" in err
+
+
+def test_an_odd_list_of_urls_fails_line_by_line(tmp_path: Path) -> None:
+    with ImageServer({"/a.png": encoded(textured(1))}) as server, override_settings(FETCH_ALLOW=server.allow):
+        (tmp_path / "urls.txt").write_bytes(
+            b"\xef\xbb\xbf" + server.url("/a.png").encode() + b"\r\nhttp://x/\0\r\nno url\n"
+        )
+        out, err = index(tmp_path / "urls.txt")
+    assert "1 indexed, 0 already there, 2 failed of 3" in out
+    assert "failed: no url" in err
 
 
 def test_nothing_indexed_is_an_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import orjson
 import pytest
@@ -11,7 +12,9 @@ from django.core.management import call_command
 from django.db import OperationalError
 from django.test import Client, override_settings
 
+from imgindex.services import catalogue, sync
 from imgindex.store import changes
+from imgindex.types import Caller
 from tests.image_server import ImageServer
 from tests.pictures import encoded, flat, textured, versions
 
@@ -303,6 +306,54 @@ def test_collections_are_made_listed_counted_and_deleted(picture: bytes) -> None
 # Keys
 
 
+def test_as_many_levels_of_metadata_as_are_taken_come_back(picture: bytes) -> None:
+    nested: Any = 1
+    for _ in range(63):
+        nested = [nested]
+    assert upload(IMAGES, picture, id="deep", metadata=json.dumps({"a": nested})).status_code == 201
+    assert send("GET", IMAGES).json()["results"][0]["metadata"] == {"a": nested}
+    assert upload(SEARCH, picture).json()["results"][0]["metadata"] == {"a": nested}
+    assert send("POST", "/search_similar_images", {"metadata": "1"}).json()[0]["payload"]["metadata"] == {"a": nested}
+
+
+def test_metadata_may_spell_the_escape_of_a_nul(picture: bytes) -> None:
+    metadata = {"path": "C:\\u0000"}
+    assert upload(IMAGES, picture, metadata=json.dumps(metadata)).json()["metadata"] == metadata
+
+
+def test_many_equal_files_are_cut_to_the_limit(picture: bytes) -> None:
+    for number in range(5):
+        upload(IMAGES, picture, id=str(number))
+    answer = upload(SEARCH, picture, limit="2").json()
+    assert [hit["id"] for hit in answer["results"]] == ["0", "1"]
+
+
+def test_ready_says_that_the_index_is_being_loaded() -> None:
+    replica = sync.Replica()
+    with mock.patch.object(sync, "replica", replica), replica._lock:
+        answer = send("GET", "/ready")
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert "loaded" in answer.json()["detail"]
+
+
+def test_a_dropped_collection_is_cleared_even_if_that_was_cut_off(picture: bytes, tmp_path: Path) -> None:
+    with override_settings(MEDIA_ROOT=tmp_path):
+        send("POST", "/v3/collections", {"name": "old"})
+        for number in range(3):
+            upload("/v3/collections/old/images", picture, id=str(number))
+        with mock.patch.object(catalogue, "clear_dropped"):
+            assert send("DELETE", "/v3/collections/old").status_code == 200
+        assert send("GET", "/v3/collections/old").status_code == 404
+        assert upload("/v3/collections/old/search", picture).status_code == 404
+        assert upload("/v3/collections/old/images", picture).status_code == 404
+        assert send("POST", "/v3/collections", {"name": "old"}).status_code == 201
+        assert sync.Replica().catch_up().indexes.keys() == set()
+        assert len(list(tmp_path.rglob("*.jpg"))) == 3
+        catalogue.clear_dropped()
+        assert list(tmp_path.rglob("*.jpg")) == []
+        assert send("GET", "/v3/collections/old").json()["images"] == 0
+
+
 def test_without_open_access_a_key_is_needed(picture: bytes) -> None:
     from imgindex.services import access
 
@@ -328,7 +379,8 @@ def test_tenants_do_not_see_each_other(indexed: dict[str, Any], picture: bytes) 
     from imgindex.services import access
 
     stranger = {"x-api-key": access.create_key(name="stranger", tenant="stranger")}
-    assert send("GET", "/v3/collections", **stranger).json()["results"] == []
+    assert [item["images"] for item in send("GET", "/v3/collections", **stranger).json()["results"]] == [0]
+    catalogue.collection_delete(caller=Caller("stranger"), name="default")
     for method, path, body in [
         ("GET", "/v3/collections/default", None),
         ("DELETE", "/v3/collections/default", None),

@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import quote
 
 from imgindex.types import Collection, Hit, Image, SearchAnswer, Written
+from matching.fingerprints import to_hex
 
 
 def collection(value: Collection) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def image(value: Image, collection_name: str) -> dict[str, Any]:
         "format": value.format,
         "bytes": value.size,
         "sha256": value.sha256,
-        "fingerprints": {name: code.hex() for name, code in value.fingerprints.items()},
+        "fingerprints": {name: to_hex(code) for name, code in value.fingerprints.items()},
         "quality": value.quality,
         "thumbnail": thumbnail_path(collection_name, value.id),
         "created": value.created,

@@ -12,6 +12,7 @@ from django.db import DatabaseError, InterfaceError
 from tqdm import tqdm
 
 from imgindex.services import access, library
+from imgindex.services.catalogue import DEFAULT_COLLECTION
 from imgindex.services.library import Item, Outcome
 from imgindex.types import Caller, CollectionNotFound
 
@@ -23,7 +24,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("source", type=Path, metavar="FOLDER|URLS.txt")
-        parser.add_argument("--collection", "-c", default="default", help="where to (default: default)")
+        parser.add_argument("--collection", "-c", default=DEFAULT_COLLECTION, help="where to (default: default)")
         parser.add_argument("--prefix", default="", help="put this before every id, such as 'holidays/'")
         parser.add_argument("--tenant", default=access.DEFAULT_TENANT, help="whose collection (default: default)")
         parser.add_argument(

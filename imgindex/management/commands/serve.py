@@ -17,7 +17,7 @@ from granian.constants import Interfaces
 from granian.log import LogLevels
 
 from imgindex.postgres import embedded
-from imgindex.services import access
+from imgindex.services import access, catalogue
 
 
 class Command(BaseCommand):
@@ -27,12 +27,13 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # SIGTERM during the preparations takes the same orderly way out as Ctrl-C.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        _check_address()
+        # During the preparations these take the same orderly way out as Ctrl-C.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: sys.exit(0))
+        address = _checked_address()
         try:
             self._prepare()
-            self._serve()
+            self._serve(address)
         finally:
             connection.close()
             if not settings.DATABASE_URL:
@@ -43,16 +44,18 @@ class Command(BaseCommand):
         self.stdout.flush()
         call_command("migrate", verbosity=0, interactive=False)
         call_command("collectstatic", verbosity=0, interactive=False)
+        # What a kill may have cut off.
+        catalogue.clear_dropped()
         # Where strangers can reach the service, no key appears on its output, which may be kept in a log.
         key = _development_key(settings.DATA_DIR / "development_key") if settings.HOST in settings.LOOPBACK else None
         connection.close()
         self.stdout.write(_welcome(key))
         self.stdout.flush()
 
-    def _serve(self) -> None:
-        Granian(
+    def _serve(self, address: str) -> None:
+        server = Granian(
             "imgindex.wsgi:application",
-            address=settings.HOST,
+            address=address,
             port=settings.PORT,
             interface=Interfaces.WSGI,
             workers=settings.WEB_WORKERS,
@@ -62,20 +65,27 @@ class Command(BaseCommand):
             respawn_interval=0.5,
             log_level=LogLevels.error,
             websockets=False,
-        ).serve()
+        )
+        # Granian would reload on SIGHUP, and live on when its terminal is closed.
+        server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
+        server.serve()
 
 
-def _check_address() -> None:
-    """Say that the port is taken before anything is started."""
-    family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+def _checked_address() -> str:
+    """HOST as an address, free to listen on; what is wrong is said before anything is started."""
+    try:
+        family, *_, address = min(socket.getaddrinfo(settings.HOST, settings.PORT, type=socket.SOCK_STREAM))
+    except OSError as exc:
+        raise CommandError(f"HOST={settings.HOST} is no address of this machine: {exc.strerror}.") from exc
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.HOST, settings.PORT))
+            probe.bind(address)
         except OSError as exc:
             raise CommandError(
                 f"Cannot serve on {settings.HOST}:{settings.PORT}: {exc.strerror}. Another port: PORT=8080 make run"
             ) from exc
+    return str(address[0])
 
 
 def _welcome(key: str | None) -> str:
@@ -103,9 +113,9 @@ Ctrl-C stops it.
 
 def _command(words: str) -> str:
     """A command of manage.py as it can be typed in the current folder, with the settings that it must share."""
-    shared = "".join(
-        f"{name}={shlex.quote(os.environ[name])} " for name in ("DATA_DIR", "DATABASE_URL") if name in os.environ
-    )
+    shared = f"DATA_DIR={shlex.quote(os.environ['DATA_DIR'])} " if "DATA_DIR" in os.environ else ""
+    if "DATABASE_URL" in os.environ:
+        shared += "DATABASE_URL=... "  # it holds a password, and this output may be kept in a log
     python, manage = (_relative(path) for path in (Path(sys.executable), settings.BASE_DIR / "manage.py"))
     return f"{shared}{python} {manage} {words}"
 
