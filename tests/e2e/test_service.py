@@ -111,7 +111,7 @@ def only_postgres_is_left(service: Service) -> bool:
     return all(process.name() == "postgres" for process in service.processes())
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda how: how.name)
 def test_every_worker_answers_and_a_signal_stops_everything_in_order(place: Place, how: signal.Signals) -> None:
     new = f"new by {how.name}"
     with place.service() as service:
@@ -197,6 +197,47 @@ def refused(service: Service) -> str:
         raise AssertionError(f"it runs: {service.output()}") from None
     finally:
         service.close()
+
+
+def test_bodies_without_a_length_and_beyond_the_limit(place: Place) -> None:
+    with place.service() as service:
+
+        def pieces() -> Iterator[bytes]:
+            yield b'{"id": '
+            yield b'"first"}'
+
+        json = {"Content-Type": "application/json"}
+        answer = requests.post(service.url(SEARCH), data=pieces(), headers=json, timeout=10)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["results"][0]["id"] == "first"
+
+        endless = (bytes(1 << 20) for _ in range(200))
+        answer = requests.post(service.url(SEARCH), data=endless, headers=json, timeout=30)
+        assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
+
+        for kind in ("application/json", "multipart/form-data; boundary=b"):
+            connection = service.connection()
+            connection.putrequest("POST", SEARCH)
+            connection.putheader("Content-Type", kind)
+            connection.putheader("Content-Length", str(10**11))
+            connection.endheaders()
+            assert connection.getresponse().status == 413
+            connection.close()
+
+
+def test_a_host_may_be_a_name_and_no_secret_is_printed(place: Place) -> None:
+    service = Service(place.data_dir, settings={**place.settings, "HOST": "localhost"})
+    with service:
+        assert found(service, seed=1) == "first"
+        assert service.stop() == 0
+    password = urlsplit(place.settings.get("DATABASE_URL", "")).password
+    assert password is None or password not in service.output()
+
+
+def test_a_host_that_is_not_here_is_named(place: Place) -> None:
+    said = refused(Service(place.data_dir, settings={**place.settings, "HOST": "192.0.2.1"}))
+    assert "192.0.2.1" in said
+    assert "Traceback" not in said
 
 
 def test_a_port_that_is_taken_is_named(place: Place) -> None:
