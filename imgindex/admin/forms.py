@@ -130,6 +130,15 @@ class CollectionForm(forms.ModelForm):
             raise forms.ValidationError(str(exc)) from exc
         return name
 
+    def clean(self) -> dict[str, Any]:
+        """A tenant has one collection of a name; Django cannot tell, as the rule is about those not dropped."""
+        cleaned = super().clean() or self.cleaned_data
+        if "name" in cleaned and "tenant" in cleaned:
+            same = models.Collection.objects.filter(name=cleaned["name"], tenant=cleaned["tenant"], dropped=None)
+            if same.exists():
+                raise forms.ValidationError("This tenant has a collection of that name already.")
+        return cleaned
+
 
 class KeyForm(forms.ModelForm):
     """A new API key."""

@@ -651,3 +651,11 @@ def test_static_files_are_found(client: Client) -> None:
 
     assert finders.find("imgindex/admin.css")
     assert reverse("admin:imgindex_image_changelist") == LIST
+
+
+@pytest.mark.parametrize(
+    "query", ["format=%00", "created__year=0", "external_id__regex=(", "q=%00", "q=a.b%3D1", "p=-1"]
+)
+def test_an_address_that_makes_no_sense_is_no_fault_of_ours(staff: Client, query: str) -> None:
+    answer = staff.get(f"/admin/imgindex/image/?{query}", follow=True)
+    assert answer.status_code in {200, 400}
