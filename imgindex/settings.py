@@ -68,7 +68,7 @@ CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS", "")
 try:
     FETCH_ALLOW = parse_allow(_text("FETCH_ALLOW", ""))
 except ValueError as exc:
-    raise ImproperlyConfigured(f"FETCH_ALLOW: {exc}") from exc
+    raise ImproperlyConfigured(str(exc)) from exc
 
 # Ports that may be fetched from on public addresses.
 try:
@@ -128,7 +128,10 @@ def _kept_secret(path: Path) -> str:
 
 
 if not SECRET_KEY:
-    SECRET_KEY = _kept_secret(DATA_DIR / "secret_key")
+    try:
+        SECRET_KEY = _kept_secret(DATA_DIR / "secret_key")
+    except OSError as exc:
+        raise ImproperlyConfigured(f"DATA_DIR must be a folder that this user may write to: {exc}.") from exc
 
 # What follows is Django's own configuration and takes nothing from the environment.
 
@@ -262,6 +265,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django.request": {"level": "ERROR"},  # every 4xx answer would be a warning otherwise
+        "django.security.DisallowedHost": {"level": "CRITICAL"},  # anyone can cause it, at two tracebacks each
         "faiss.loader": {"level": "WARNING"},  # it tells which variants of its library are not there
     },
 }

@@ -45,6 +45,16 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """What tells whether a file is the one that was indexed: where it came from, its size in bytes, digest and date."""
+
+    source_url: str
+    size: int
+    sha256: str
+    updated: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """The answer to a write: the image as it stands now, the change's number, and whether it is new."""
 

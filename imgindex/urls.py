@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.urls import path, re_path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from imgindex.api import errors, legacy, ops
@@ -33,5 +34,6 @@ urlpatterns = [
         r"^docs/?$", SpectacularSwaggerView.as_view(url_name="openapi", http_method_names=["get", "head"]), name="docs"
     ),
     # People
+    path("", RedirectView.as_view(pattern_name="docs")),
     path("admin/", admin.site.urls),
 ]

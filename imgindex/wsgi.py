@@ -13,19 +13,50 @@ from django.core.wsgi import get_wsgi_application
 _CHUNK = 1 << 16
 
 
-class MeasuredBody:
-    """Gives a request without Content-Length (chunked, or HTTP/2) one, which Django takes for an empty body.
+class WholeBody:
+    """A request's body of a known length, which breaks where the client leaves before its end.
 
-    The body is read first, into memory or a temporary file, and no further than just past what the service takes:
-    then the length alone has it refused.
+    The server shows a lost connection as the end of the body, and half a form would pass for a whole one.
+    """
+
+    def __init__(self, stream: Any, length: int) -> None:
+        self._stream = stream
+        self._left = length
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, all that is left if negative; raises OSError where the client has left."""
+        wanted = self._left if size < 0 else min(size, self._left)
+        pieces = []
+        while wanted:
+            piece = self._stream.read(wanted)
+            if not piece:
+                raise OSError("the client left before the end of its request")
+            pieces.append(piece)
+            wanted -= len(piece)
+            self._left -= len(piece)
+        return b"".join(pieces)
+
+    def readline(self, size: int = -1) -> bytes:
+        """Nothing in Django reads a body line by line; WSGI asks for the method."""
+        raise NotImplementedError
+
+
+class MeasuredBody:
+    """Sees to it that a request's body has a length, and is all there when it is read.
+
+    A body without Content-Length (chunked, or HTTP/2), which Django takes for an empty one, is read first, into memory
+    or a temporary file, and no further than just past what the service takes: then the length has it refused.
     """
 
     def __init__(self, application: Any) -> None:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ.get("CONTENT_LENGTH") or environ["REQUEST_METHOD"] in {"GET", "HEAD", "OPTIONS"}:
+        if environ["REQUEST_METHOD"] in {"GET", "HEAD", "OPTIONS"}:
             return self._application(environ, start_response)
+        if (given := environ.get("CONTENT_LENGTH", "")).isdecimal():
+            whole = WholeBody(environ["wsgi.input"], int(given))
+            return self._application({**environ, "wsgi.input": whole}, start_response)
         with tempfile.SpooledTemporaryFile(max_size=1 << 20) as body:
             length = 0
             while length <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:

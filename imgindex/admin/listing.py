@@ -16,6 +16,7 @@ from django.http import HttpRequest
 from django.utils.text import smart_split, unescape_string_literal
 
 from imgindex import models
+from imgindex.services.catalogue import MAX_CONDITIONS
 from imgindex.services.conditions import key_is
 from matching.image import FORMATS
 
@@ -70,7 +71,8 @@ def matching_images(images: QuerySet[models.Image], text: str) -> QuerySet[model
     keep spaces in a term together and make a word of what looks like a key.
     """
     found = images.alias(metadata_text=Cast("metadata", TextField()))
-    for term in smart_split(text):
+    # Each word is a pass over every row.
+    for term in list(smart_split(text))[:MAX_CONDITIONS]:
         key, equals, value = term.partition("=")
         found = found.filter(_has(key, value) if equals and _KEY.fullmatch(key) else _mentions(_unquoted(term)))
     return found

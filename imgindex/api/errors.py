@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, JsonResponse, UnreadablePostError
 from pydantic import ValidationError
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -54,6 +54,7 @@ _TABLE: dict[type[Exception], tuple[int, str]] = {
     intake.FetchRefused: (400, "fetch_refused"),
     intake.FetchFailed: (502, "fetch_failed"),
     intake.FetchTimeout: (504, "fetch_timeout"),
+    UnreadablePostError: (400, "invalid_request"),
     exceptions.ParseError: (400, "invalid_request"),
     exceptions.MethodNotAllowed: (405, "method_not_allowed"),
     exceptions.UnsupportedMediaType: (415, "unsupported_media_type"),

@@ -1,5 +1,6 @@
 """How the fields of a request become values: bodies, pictures, cursors and metadata filters."""
 
+import re
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -79,11 +80,7 @@ def cursor(request: Request) -> int:
     text = request.query_params.get("cursor")
     if text is None:
         return 0
-    try:
-        value = int(text, 36)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 2**63:
+    if not re.fullmatch("[0-9a-z]{1,13}", text) or (value := int(text, 36)) >= 2**63:
         raise InvalidInput("cursor must be the next_cursor of an earlier page.")
     return value
 

@@ -1,11 +1,12 @@
 """JSON in and out, through orjson."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any, cast
 
 import orjson
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
+from django.utils.http import parse_header_parameters
 from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser, MultiPartParser
@@ -53,8 +54,27 @@ class FormBody(MultiPartParser):
         length = parser_context["request"].META.get("CONTENT_LENGTH", "")
         if length.isdigit() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             raise RequestDataTooBig
+        seen = _LastBytes(stream)
         # Texts in a form are UTF-8, whatever charset the request claims: some that Python knows decode no bytes.
-        return super().parse(stream, media_type, {**parser_context, "encoding": "utf-8"})
+        form = super().parse(cast("IO[bytes]", seen), media_type, {**parser_context, "encoding": "utf-8"})
+        _, parameters = parse_header_parameters(media_type or "")
+        # Django is content with a form that was cut off: its last field would count as it stands.
+        if f"--{parameters.get('boundary', '')}--".encode() not in seen.last:
+            raise ParseError("The form was cut off: its closing boundary is missing.")
+        return form
+
+
+class _LastBytes:
+    """A stream that remembers the end of what was read from it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.last = b""
+
+    def read(self, size: int) -> bytes:
+        piece: bytes = self._stream.read(size)
+        self.last = (self.last + piece)[-1024:]
+        return piece
 
 
 class AlwaysJSON(BaseContentNegotiation):

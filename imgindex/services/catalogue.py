@@ -22,6 +22,7 @@ from imgindex.types import (
     InvalidInput,
     Metadata,
     Page,
+    Stored,
     Written,
 )
 from matching.fingerprints import RECIPE_VERSION
@@ -31,6 +32,7 @@ DEFAULT_COLLECTION = "default"
 MAX_ID_BYTES = 512
 MAX_METADATA_BYTES = 64 * 1024
 MAX_METADATA_DEPTH = 64
+MAX_CONDITIONS = 50
 
 _BATCH = 1000
 
@@ -219,8 +221,8 @@ def original(*, caller: Caller, collection: str, image_id: str) -> bytes:
     return content
 
 
-def known(*, caller: Caller, collection: str, image_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Of these ids the ones that the collection holds, each with its source and the SHA-256 of its bytes."""
+def known(*, caller: Caller, collection: str, image_ids: Sequence[str]) -> dict[str, Stored]:
+    """Of these ids the ones that the collection holds."""
     target = collection_get(caller=caller, name=collection)
     return images.known_ids(collection=target.id, image_ids=[image_id for image_id in image_ids if _storable(image_id)])
 
@@ -269,7 +271,9 @@ def _check_json(value: Any, *, depth: int) -> None:
 
 
 def check_filters(filters: Sequence[Sequence[Metadata]], words: Sequence[str] = ()) -> None:
-    """Raise InvalidInput where a condition on metadata is nothing that metadata can satisfy."""
+    """Raise InvalidInput where conditions on metadata are too many, or nothing that metadata can satisfy."""
+    if len(filters) + len(words) > MAX_CONDITIONS:
+        raise InvalidInput(f"A search has at most {MAX_CONDITIONS} words or keys of metadata.")
     for alternatives in filters:
         for value in alternatives:
             check_metadata(value)

@@ -15,7 +15,7 @@ from django.db import connection
 from imgindex.intake import IntakeError
 from imgindex.services import catalogue, describe
 from imgindex.services.describe import FromUpload, FromUrl
-from imgindex.types import Caller, ServiceError
+from imgindex.types import Caller, ServiceError, Stored
 from matching.types import MatchingError
 
 EXTENSIONS = frozenset(
@@ -62,22 +62,33 @@ class Outcome:
     reason: str = ""
 
 
-def items_of_folder(folder: Path, *, prefix: str = "") -> tuple[list[Item], int]:
-    """The pictures below a folder by their names' endings, in order, and the number of other files.
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What is in a folder: pictures by their names, the number of other files, and folders that cannot be read."""
 
-    An id is the path inside the folder, with slashes, after the prefix. Hidden files and folders are passed over.
+    items: list[Item]
+    others: int
+    unreadable: list[OSError]
+
+
+def items_of_folder(folder: Path, *, prefix: str = "") -> Folder:
+    """The pictures below a folder by their names' endings, in order.
+
+    An id is the path inside the folder, with slashes, after the prefix. Hidden files and folders are passed over, and
+    so is what has a picture's name and is no file, such as a pipe; a link that leads nowhere counts, to be reported.
     """
     items: list[Item] = []
+    unreadable: list[OSError] = []
     others = 0
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             path = Path(place, name)
-            if path.suffix.lower() in EXTENSIONS:
+            if path.suffix.lower() in EXTENSIONS and (path.is_file() or not path.exists()):
                 items.append(Item(id=prefix + path.relative_to(folder).as_posix(), path=path.absolute()))
             else:
                 others += 1
-    return items, others
+    return Folder(items, others, unreadable)
 
 
 def items_of_list(file: Path, *, prefix: str = "") -> list[Item]:
@@ -98,7 +109,8 @@ def index_items(*, caller: Caller, collection: str, items: Sequence[Item], jobs:
     """Index the items, `jobs` at a time, and tell what became of each, in order.
 
     What the collection holds already under an item's id and from the same source, or with the same bytes, is skipped:
-    a run that was cut off is resumed by starting it again. Raises CollectionNotFound.
+    a run that was cut off is resumed by starting it again. A file that has changed since is indexed again. Raises
+    CollectionNotFound.
     """
     catalogue.collection_get(caller=caller, name=collection)
     describe.start_pool(processes=jobs)
@@ -120,10 +132,12 @@ def _close_connection(barrier: Barrier) -> None:
     barrier.wait(timeout=30)
 
 
-def _outcome(caller: Caller, collection: str, item: Item, known: dict[str, tuple[str, str]]) -> Outcome:
+def _outcome(caller: Caller, collection: str, item: Item, known: dict[str, Stored]) -> Outcome:
     try:
         if item.id in known:
-            return _already_there(item, *known[item.id])
+            status = _compared(item, known[item.id])
+            if status is not None:
+                return status
         if item.path is None:
             catalogue.image_put(caller=caller, collection=collection, source=FromUrl(item.url), image_id=item.id)
         else:
@@ -142,12 +156,20 @@ def _outcome(caller: Caller, collection: str, item: Item, known: dict[str, tuple
     return Outcome(item, "indexed")
 
 
-def _already_there(item: Item, source_url: str, sha256: str) -> Outcome:
-    if item.source_url == source_url:
+def _compared(item: Item, stored: Stored) -> Outcome | None:
+    """What becomes of an item whose id is taken; None where it is to be indexed again, as its file has changed."""
+    same_source = item.source_url == stored.source_url
+    if item.path is None:
+        return Outcome(item, "skipped") if same_source else _taken(item)
+    found = item.path.stat()
+    if same_source and found.st_size == stored.size and found.st_mtime <= stored.updated.timestamp():
         return Outcome(item, "skipped")
-    # The folder may have moved since; the same bytes are the same picture.
-    if item.path is not None:
-        with item.path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                return Outcome(item, "skipped")
+    # The folder may have moved since, or the file been touched; the same bytes are the same picture.
+    with item.path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() == stored.sha256:
+            return Outcome(item, "skipped")
+    return None if same_source else _taken(item)
+
+
+def _taken(item: Item) -> Outcome:
     return Outcome(item, "failed", "the collection holds another picture under this id; choose a --prefix")

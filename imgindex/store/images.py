@@ -8,7 +8,7 @@ import orjson
 from django.db import connection
 
 from imgindex.store import codes
-from imgindex.types import Image, Metadata
+from imgindex.types import Image, Metadata, Stored
 from matching.types import Description
 
 _COLUMNS = (
@@ -122,14 +122,14 @@ def get(*, collection: int, image_id: str) -> Image | None:
     return _image(rows[0]) if rows else None
 
 
-def known_ids(*, collection: int, image_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Of these ids the ones that the collection holds, each with its source and the SHA-256 of its bytes."""
+def known_ids(*, collection: int, image_ids: Sequence[str]) -> dict[str, Stored]:
+    """Of these ids the ones that the collection holds."""
     rows = _fetch(
-        "SELECT external_id, source_url, sha256 FROM imgindex_image"
+        "SELECT external_id, source_url, size, sha256, updated FROM imgindex_image"
         " WHERE collection_id = %s AND external_id = ANY(%s::text[])",
         [collection, list(image_ids)],
     )
-    return {external_id: (source, sha256) for external_id, source, sha256 in rows}
+    return {external_id: Stored(*stored) for external_id, *stored in rows}
 
 
 def set_metadata(*, collection: int, image_id: str, metadata: Metadata) -> Image | None:

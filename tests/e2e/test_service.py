@@ -225,6 +225,35 @@ def test_bodies_without_a_length_and_beyond_the_limit(place: Place) -> None:
             connection.close()
 
 
+def test_a_form_that_is_cut_off_stores_nothing(place: Place) -> None:
+    """The server shows a lost connection as the end of the body: half an id must not pass for a whole one."""
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + picture(7) + b"\r\n"
+    form = head + b'--b\r\nContent-Disposition: form-data; name="id"\r\n\r\nwhole-id\r\n--b--\r\n'
+    chunked = b"Transfer-Encoding: chunked"
+    length = b"Content-Length: %d" % len(form)
+    with place.service() as service:
+        before = requests.get(service.url(IMAGES), timeout=10).json()["results"]
+        for cut in (len(head), form.index(b"whole-id") + 5, form.index(b"whole-id") + 8, len(form) - 5):
+            for header in (length, chunked):
+                with socket.create_connection(("127.0.0.1", service.port)) as client:
+                    client.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\n" % IMAGES.encode())
+                    client.sendall(b"Content-Type: multipart/form-data; boundary=b\r\n%s\r\n\r\n" % header)
+                    body = form[:cut]
+                    client.sendall(body if header == length else b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+                    client.shutdown(socket.SHUT_WR)
+                    client.settimeout(10)
+                    answer = client.recv(4096)
+                assert not answer or answer.startswith(b"HTTP/1.1 400"), (cut, header, answer)
+        assert requests.get(service.url(IMAGES), timeout=10).json()["results"] == before
+        assert (
+            requests.post(
+                service.url(IMAGES), data=form, headers={"Content-Type": "multipart/form-data; boundary=b"}, timeout=10
+            ).status_code
+            == 201
+        )
+        service.session().delete(service.url(f"{IMAGES}/whole-id"), timeout=10)
+
+
 def test_a_host_may_be_a_name_and_no_secret_is_printed(place: Place) -> None:
     service = Service(place.data_dir, settings={**place.settings, "HOST": "localhost"})
     with service:

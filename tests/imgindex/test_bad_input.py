@@ -178,6 +178,8 @@ def test_a_bad_search_is_refused(body: Any) -> None:
         ("GET", f"{IMAGES}?limit=99999999999999999999", None, (400, "invalid_request")),
         ("GET", f"{IMAGES}?cursor=!", None, (400, "invalid_request")),
         ("GET", f"{IMAGES}?cursor=zzzzzzzzzzzzzzzzzzzz", None, (400, "invalid_request")),
+        ("GET", f"{IMAGES}?cursor=1_0", None, (400, "invalid_request")),
+        ("GET", f"{IMAGES}?{'&'.join(f'metadata.k{i}=1' for i in range(51))}", None, (400, "invalid_request")),
         ("GET", f"{IMAGES}?metadata.a=%00", None, (400, "invalid_request")),
         ("DELETE", IMAGES, None, (405, "method_not_allowed")),
         ("GET", SEARCH, None, (405, "method_not_allowed")),

@@ -1,5 +1,6 @@
 """`manage.py index_images`: folders, lists, resuming, failures."""
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -53,6 +54,23 @@ def test_a_second_run_skips_what_is_there(folder: Path) -> None:
     (folder / "new.png").write_bytes(encoded(textured(4)))
     out, _ = index(folder)
     assert "1 indexed, 2 already there, 0 failed" in out
+
+
+def test_a_file_that_has_changed_is_indexed_again(folder: Path) -> None:
+    index(folder)
+    os.utime(folder / "sea" / "b c.JPG", (2**32, 2**32))  # touched, and the same
+    (folder / "a.png").write_bytes(encoded(textured(8)))
+    out, _ = index(folder)
+    assert "1 indexed, 1 already there, 0 failed" in out
+    image = catalogue.image_get(caller=Caller(access.DEFAULT_TENANT), collection="default", image_id="a.png")
+    assert image.sha256 == hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
+
+
+def test_a_pipe_with_a_picture_s_name_is_passed_over(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    out, _ = index(folder)
+    assert "2 indexed, 0 already there, 0 failed of 2" in out
+    assert "2 files are passed over" in out
 
 
 def test_a_moved_folder_is_recognised_and_another_picture_is_not_overwritten(folder: Path) -> None:

@@ -71,9 +71,12 @@ class Command(BaseCommand):
 
     def _items(self, source: Path, prefix: str) -> list[Item]:
         if source.is_dir():
-            items, others = library.items_of_folder(source, prefix=prefix)
-            if others:
-                self.stdout.write(f"{others} files are passed over: their names do not end like a picture's.")
+            found = library.items_of_folder(source, prefix=prefix)
+            items = found.items
+            if found.others:
+                self.stdout.write(f"{found.others} files are passed over: they are no pictures by their names.")
+            for problem in found.unreadable:
+                self.stderr.write(f"failed: {_printable(str(problem.filename))}: {problem.strerror}")
         elif source.is_file() and source.suffix.lower() in library.EXTENSIONS:
             items = [Item(id=prefix + source.name, path=source.absolute())]
         elif source.is_file():

@@ -11,7 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.core.management.base import BaseCommand
-from django.db import connection
+from django.db import OperationalError, ProgrammingError, connection
+from django.db.migrations.exceptions import MigrationSchemaMissing
 from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
@@ -27,13 +28,14 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # During the preparations these take the same orderly way out as Ctrl-C.
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: sys.exit(0))
+        # Closing the terminal is as good as Ctrl-C.
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
         address = _checked_address()
         try:
             self._prepare()
             self._serve(address)
+        except (OperationalError, ProgrammingError, MigrationSchemaMissing) as exc:
+            raise CommandError(f"The database cannot be used: {exc}".strip()) from exc
         finally:
             connection.close()
             if not settings.DATABASE_URL:
