@@ -25,21 +25,13 @@ from PIL import Image, ImageOps
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.service import ROOT, Service, environment
+from tests.e2e.browser import FLAGS
 
 PHOTOS = 60
 SHOWN = "clothing/0301.jpg"
 LARGEST = 400_000
 
 _PASSWORD = "screenshots"
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +128,7 @@ def _encoded(image: Image.Image, image_format: str, **options: int) -> bytes:
 def take(site: Site, executable: str, out: Path, *, every: bool) -> None:
     """Write the pictures into `out`."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         shoot(browser, site, out, suffix="", dark=False, width=1280)
         if every:
             shoot(browser, site, out, suffix="-dark", dark=True, width=1280)
