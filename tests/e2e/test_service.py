@@ -73,6 +73,11 @@ def add(service: Service, image_id: str, *, seed: int) -> None:
     assert answer.status_code == 201, answer.text
 
 
+def authorization(service: Service) -> str:
+    """The header with the development key, for requests that are put together by hand."""
+    return str(service.session().headers.get("Authorization", ""))
+
+
 def found(service: Service, *, seed: int) -> str | None:
     """The id of the first hit for an edited copy."""
     answer = service.session().post(service.url(SEARCH), files={"file": edited(seed)}, timeout=30)
@@ -207,18 +212,19 @@ def test_bodies_without_a_length_and_beyond_the_limit(place: Place) -> None:
             yield b'"first"}'
 
         json = {"Content-Type": "application/json"}
-        answer = requests.post(service.url(SEARCH), data=pieces(), headers=json, timeout=10)
+        answer = service.session().post(service.url(SEARCH), data=pieces(), headers=json, timeout=10)
         assert answer.status_code == 200, answer.text
         assert answer.json()["results"][0]["id"] == "first"
 
         endless = (bytes(1 << 20) for _ in range(200))
-        answer = requests.post(service.url(SEARCH), data=endless, headers=json, timeout=30)
+        answer = service.session().post(service.url(SEARCH), data=endless, headers=json, timeout=30)
         assert (answer.status_code, answer.json()["code"]) == (413, "image_too_large")
 
         for kind in ("application/json", "multipart/form-data; boundary=b"):
             connection = service.connection()
             connection.putrequest("POST", SEARCH)
             connection.putheader("Content-Type", kind)
+            connection.putheader("Authorization", authorization(service))
             connection.putheader("Content-Length", str(10**11))
             connection.endheaders()
             assert connection.getresponse().status == 413
@@ -232,11 +238,12 @@ def test_a_form_that_is_cut_off_stores_nothing(place: Place) -> None:
     chunked = b"Transfer-Encoding: chunked"
     length = b"Content-Length: %d" % len(form)
     with place.service() as service:
-        before = requests.get(service.url(IMAGES), timeout=10).json()["results"]
+        before = service.session().get(service.url(IMAGES), timeout=10).json()["results"]
         for cut in (len(head), form.index(b"whole-id") + 5, form.index(b"whole-id") + 8, len(form) - 5):
             for header in (length, chunked):
                 with socket.create_connection(("127.0.0.1", service.port)) as client:
                     client.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\n" % IMAGES.encode())
+                    client.sendall(b"Authorization: %s\r\n" % authorization(service).encode())
                     client.sendall(b"Content-Type: multipart/form-data; boundary=b\r\n%s\r\n\r\n" % header)
                     body = form[:cut]
                     client.sendall(body if header == length else b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
@@ -244,13 +251,10 @@ def test_a_form_that_is_cut_off_stores_nothing(place: Place) -> None:
                     client.settimeout(10)
                     answer = client.recv(4096)
                 assert not answer or answer.startswith(b"HTTP/1.1 400"), (cut, header, answer)
-        assert requests.get(service.url(IMAGES), timeout=10).json()["results"] == before
-        assert (
-            requests.post(
-                service.url(IMAGES), data=form, headers={"Content-Type": "multipart/form-data; boundary=b"}, timeout=10
-            ).status_code
-            == 201
-        )
+        assert service.session().get(service.url(IMAGES), timeout=10).json()["results"] == before
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        whole = service.session().post(service.url(IMAGES), data=form, headers=kind, timeout=10)
+        assert whole.status_code == 201, whole.text
         service.session().delete(service.url(f"{IMAGES}/whole-id"), timeout=10)
 
 
