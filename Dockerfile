@@ -4,8 +4,9 @@ FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DATA_DIR=/data HOST=0.0.0.0
 WORKDIR /app
 
-COPY requirements.txt .
+COPY requirements.txt requirements-detector.txt ./
 RUN pip install --no-cache-dir --require-hashes -r requirements.txt \
+ && pip install --no-cache-dir --no-deps --require-hashes -r requirements-detector.txt \
  && useradd --create-home --uid 10001 imgindex \
  && install -d -o imgindex /data
 

@@ -7,7 +7,7 @@ PHOTOS ?= ../shared/photos
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-server check format lock bench-real bench-freshness bench-first-answer bench-fingerprints bench-flat clean
+.PHONY: help run test test-server check format lock bench-real bench-freshness bench-first-answer bench-fingerprints bench-flat bench-compat bench-detect bench-quota clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,15 @@ bench-fingerprints: $(VENV)/.dev  ## compare our fingerprints with imagehash and
 bench-flat: $(VENV)/.dev  ## the exact index: put, remove, search at 10,000 to 1,000,000 codes
 	@$(PY) -m benchmarks.flat
 
+bench-compat: $(VENV)/.dev  ## the documented hashes beside OpenCV's contrib build, SIFT_difference of edits and strangers
+	@$(PY) -m benchmarks.compat $(PHOTOS)
+
+bench-detect: $(VENV)/.dev  ## what the object detector finds on 20 of $PHOTOS, and its processor time
+	@$(PY) -m benchmarks.detect $(PHOTOS)
+
+bench-quota: $(VENV)/.dev  ## limits under 8 processes, and what key check and quota cost a call
+	@$(PY) -m benchmarks.quota
+
 clean:  ## remove the virtual environment and caches; data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -62,9 +71,10 @@ $(VENV)/.venv: requirements-uv.txt
 # uv is ten times faster; pip serves where uv cannot reach the package index.
 install = $(PY) -m uv pip install -q --python $(PY) --require-hashes -r $(1) || $(PY) -m pip install -q --disable-pip-version-check --require-hashes -r $(1)
 
-$(VENV)/.run: requirements.txt $(VENV)/.venv
+$(VENV)/.run: requirements.txt requirements-detector.txt $(VENV)/.venv
 	@echo "Installing what imgindex needs into $(VENV) ..."
 	@$(call install,requirements.txt)
+	@$(call install,requirements-detector.txt --no-deps)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run

@@ -43,6 +43,16 @@ def probe(data: bytes, *, fingerprint: str, max_pixels: int) -> Probe:
     )
 
 
+def pixels_sha256_of(data: bytes, *, max_pixels: int) -> str:
+    """SHA-256 of a picture instead of its file, lower-case hex: of `RGB`, width, height and the upright pixels.
+
+    What is hashed is the text "RGB <width>x<height>" and a line feed, then three bytes a pixel, row by row. Files that
+    decode alike are equal in it whatever their format and metadata. Runs and raises as `describe` does.
+    """
+    rgb = decode(data, max_pixels=max_pixels).rgb
+    return hashlib.sha256(f"RGB {rgb.width}x{rgb.height}\n".encode() + rgb.tobytes()).hexdigest()
+
+
 def limit_memory(limit: int) -> None:
     """Hold this process to `limit` bytes of address space; a worker process calls it before the first image.
 

@@ -31,6 +31,14 @@ class ImageTooLarge(MatchingError):
     """The image has more pixels than the limit allows; no pixel was decoded."""
 
 
+class CropTooLarge(MatchingError):
+    """The crop asked for is larger than the picture, or than a JPEG can be."""
+
+
+class CropEmpty(MatchingError):
+    """The crop asked for has no pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """Everything the service keeps of one image's bytes.
@@ -62,6 +70,15 @@ class Probe:
     sha256: str
     codes: tuple[bytes, ...]
     quality: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCVHashes:
+    """`width` and `height` in pixels after the EXIF orientation is applied, and codes by the hash's name."""
+
+    width: int
+    height: int
+    codes: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
