@@ -95,13 +95,26 @@ class Change(models.Model):
     op = models.CharField(max_length=1)
 
 
+class Plan(models.Model):
+    """What a key may do: calls in a calendar month (UTC) and in a second; no number is no limit."""
+
+    name = models.CharField(max_length=64, unique=True)
+    monthly = models.PositiveBigIntegerField("calls a month", null=True, blank=True)
+    per_second = models.PositiveIntegerField("calls a second", null=True, blank=True)
+    active = models.BooleanField(default=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ApiKey(models.Model):
-    """A key of the API, kept as a digest."""
+    """A key of the API, kept as a digest; without an active plan it opens no metered call."""
 
     prefix = models.CharField(max_length=16, unique=True)
     digest = models.CharField(max_length=64)
     name = models.CharField(max_length=128)
     tenant = models.CharField(max_length=64)
+    plan = models.ForeignKey(Plan, null=True, blank=True, on_delete=models.PROTECT)
     created = models.DateTimeField(auto_now_add=True)
     revoked = models.DateTimeField(null=True, blank=True)
 
@@ -110,3 +123,28 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}...)"
+
+
+class Meter(models.Model):
+    """How many calls an account made in its latest second and in that second's month; see store/usage.py."""
+
+    account = models.CharField(max_length=64, primary_key=True)
+    second = models.DateTimeField()
+    in_second = models.BigIntegerField()
+    in_month = models.BigIntegerField()
+
+
+class Usage(models.Model):
+    """How many metered calls an account made in a day (UTC)."""
+
+    account = models.CharField(max_length=64)
+    day = models.DateField()
+    calls = models.BigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "usage"
+        constraints = [models.UniqueConstraint(fields=["account", "day"], name="usage_of_a_day")]
+        indexes = [models.Index(fields=["day"], name="usage_day")]
+
+    def __str__(self) -> str:
+        return f"{self.account} on {self.day}"

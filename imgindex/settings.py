@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from ipaddress import ip_network
 from pathlib import Path
 
 import environ
@@ -64,6 +65,12 @@ ALLOWED_HOSTS = _list("ALLOWED_HOSTS", f"localhost,127.0.0.1,[::1],{f'[{HOST}]' 
 # Origins of the admin when it is served through a proxy, such as https://images.example.com.
 CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS", "")
 
+# Networks of the proxies whose X-Forwarded-For and X-Real-IP are believed, as 10.0.0.0/8,127.0.0.1.
+try:
+    TRUSTED_PROXIES = [ip_network(network) for network in _list("TRUSTED_PROXIES", "")]
+except ValueError as exc:
+    raise ImproperlyConfigured(f"TRUSTED_PROXIES must be networks such as 10.0.0.0/8,127.0.0.1: {exc}.") from exc
+
 # Private hosts that may be fetched from, as host:port,...; everything else must be a public address.
 try:
     FETCH_ALLOW = parse_allow(_text("FETCH_ALLOW", ""))
@@ -98,6 +105,17 @@ if DECODE_MEMORY < 2**29 + 4 * MAX_IMAGE_BYTES:
 # The long side of stored thumbnails in pixels, and whether the original bytes are kept as well.
 THUMBNAIL_SIDE = _number("THUMBNAIL_SIDE", 512, least=32, most=4096)
 KEEP_ORIGINALS = _flag("KEEP_ORIGINALS", default=False)
+
+# From this average similarity in percent on, /v1/compare calls two pictures likely the same.
+LIKELY_SAME_PERCENT = _number("LIKELY_SAME_PERCENT", 90, least=0, most=100)
+
+# The most records of one call to /v2.
+MAX_RECORDS = _number("MAX_RECORDS", 10, least=1, most=1000)
+
+# An object detection model to use instead of the one that comes with the service: the path of an ONNX file.
+DETECTOR_MODEL = os.path.expanduser(_text("DETECTOR_MODEL", ""))
+if DETECTOR_MODEL and not Path(DETECTOR_MODEL).is_file():
+    raise ImproperlyConfigured(f"DETECTOR_MODEL must be a file that can be read, not {DETECTOR_MODEL!r}.")
 
 # How many rows of the change log are kept; a process that falls further behind reloads its index.
 CHANGE_LOG_ROWS = _number("CHANGE_LOG_ROWS", 1_000_000, least=1, most=10**12)
@@ -154,9 +172,12 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "corsheaders",
 ]
 
 MIDDLEWARE = [
+    # Before everything that may answer: errors need its headers as well.
+    "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -165,6 +186,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "imgindex.api.quota.middleware",
 ]
 
 TEMPLATES = [
@@ -252,6 +274,20 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": [],
 }
+
+# Web pages of any origin may call the API, without this site's cookies; the admin answers its own pages only.
+CORS_ALLOW_ALL_ORIGINS = True
+CORS_ALLOW_CREDENTIALS = False
+CORS_URLS_REGEX = r"^/(?!admin(?:/|$))"
+CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "x-api-key", "x-oanor-key", "x-requested-with"]
+CORS_EXPOSE_HEADERS = [
+    "Retry-After",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "X-Detector",
+    "X-Image-MSE",
+]
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

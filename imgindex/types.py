@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 Metadata = dict[str, Any]
@@ -105,6 +105,43 @@ class Caller:
     tenant: str
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a key may do: calls in a calendar month (UTC) and in a second; None is no limit."""
+
+    name: str
+    monthly: int | None
+    per_second: int | None
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Where a caller stands with the limit that counts: calls allowed, calls left, seconds until all are back."""
+
+    limit: int
+    remaining: int
+    reset_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A call that was counted: who makes it, and where that leaves the caller; no quota on an unlimited plan."""
+
+    caller: Caller
+    quota: Quota | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What a caller has used: the plan, the calls of this month (UTC) and of each of the last 30 days, today last."""
+
+    plan: Plan | None
+    month: date
+    in_month: int
+    days: list[tuple[date, int]]
+
+
 class ServiceError(Exception):
     """The service cannot do what was asked; the message says why, in words for the user."""
 
@@ -131,6 +168,26 @@ class KeyMissing(ServiceError):
 
 class KeyUnknown(ServiceError):
     """The API key is unknown or was revoked."""
+
+
+class PlanRequired(ServiceError):
+    """The API key has no active plan, and the call needs one."""
+
+
+class LimitReached(ServiceError):
+    """The caller has used up what its plan allows; `quota` says when there is more."""
+
+    def __init__(self, message: str, quota: Quota) -> None:
+        super().__init__(message)
+        self.quota = quota
+
+
+class RateLimited(LimitReached):
+    """The plan's calls of this second are used up."""
+
+
+class QuotaExceeded(LimitReached):
+    """The plan's calls of this month are used up."""
 
 
 class DecodeTimeout(ServiceError):

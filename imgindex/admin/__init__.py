@@ -1,4 +1,4 @@
-"""Browse and tend the index in Django's admin: images, collections and API keys.
+"""Browse and tend the index in Django's admin: images, collections, API keys, plans and usage.
 
 It reads through the models and writes through the services, so that a change made here reaches the index of every
 process and leaves no file behind.
@@ -8,10 +8,10 @@ from django.contrib import admin
 from django.utils.functional import lazy
 
 from imgindex import models
-from imgindex.admin import collections, images, keys
+from imgindex.admin import collections, images, keys, plans
 from imgindex.admin.listing import EstimatingPaginator
 
-__all__ = ["collections", "images", "keys"]
+__all__ = ["collections", "images", "keys", "plans"]
 
 
 def _summary() -> str:

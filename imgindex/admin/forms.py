@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 from django import forms
+from django.contrib.admin.helpers import ActionForm
 
 from imgindex import models
 from imgindex.admin.listing import label
@@ -140,6 +141,9 @@ class CollectionForm(forms.ModelForm):
         return cleaned
 
 
+NO_PLAN = "no plan"
+
+
 class KeyForm(forms.ModelForm):
     """A new API key."""
 
@@ -150,9 +154,23 @@ class KeyForm(forms.ModelForm):
         help_text="The key sees the collections of this tenant alone.",
     )
 
+    plan = forms.ModelChoiceField(
+        models.Plan.objects.order_by("name"),
+        required=False,
+        empty_label=NO_PLAN,
+        initial=lambda: models.Plan.objects.filter(name=access.UNLIMITED).first(),
+        help_text="How many calls to /v1 and /v2 the key may make; without an active plan they are answered with 402.",
+    )
+
     class Meta:
         model = models.ApiKey
-        fields = ("name", "tenant")
+        fields = ("name", "tenant", "plan")
+
+
+class KeyActionForm(ActionForm):
+    """What to do with the selected keys, and the plan to which `Change plan` moves them."""
+
+    plan = forms.ModelChoiceField(models.Plan.objects.order_by("name"), required=False, empty_label=NO_PLAN)
 
 
 class DistanceForm(forms.Form):

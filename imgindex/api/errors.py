@@ -13,7 +13,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from imgindex import intake, types
-from matching.types import ImageTooLarge, NotAnImage
+from matching.detect import DetectorMissing
+from matching.types import CropEmpty, CropTooLarge, ImageTooLarge, NotAnImage
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +45,16 @@ _TABLE: dict[type[Exception], tuple[int, str]] = {
     types.CollectionExists: (409, "collection_exists"),
     types.KeyMissing: (401, "key_required"),
     types.KeyUnknown: (401, "key_unknown"),
+    types.PlanRequired: (402, "plan_required"),
+    types.RateLimited: (429, "rate_limited"),
+    types.QuotaExceeded: (429, "quota_exceeded"),
     types.DecodeTimeout: (422, "decode_timeout"),
     types.NotReady: (503, "not_ready"),
     NotAnImage: (422, "not_an_image"),
     ImageTooLarge: (413, "image_too_large"),
+    CropTooLarge: (400, "crop_too_large"),
+    CropEmpty: (400, "crop_empty"),
+    DetectorMissing: (503, "detector_missing"),
     intake.TooManyBytes: (413, "image_too_large"),
     intake.EmptyImage: (400, "empty_image"),
     intake.InvalidBase64: (400, "invalid_base64"),
@@ -87,15 +94,24 @@ def describe_validation(error: ValidationError) -> str:
     )
 
 
+def challenging(answer: Response) -> Response:
+    """The answer, with the header that its status asks for, in whatever form its body is."""
+    if answer.status_code == 401:
+        answer["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
 def problem(error: Exception, context: Any) -> Response | None:
     """DRF's exception handler: problem+json for what the table knows; the rest goes on and becomes a 500."""
     found = problem_of(error)
     if found is None:
         return None
-    headers = {"WWW-Authenticate": "Bearer"} if found.status == 401 else {}
+    headers = {}
     if isinstance(error, exceptions.MethodNotAllowed):
         headers["Allow"] = ", ".join(context["view"].allowed_methods)
-    return Response(found.body(), status=found.status, headers=headers, content_type="application/problem+json")
+    return challenging(
+        Response(found.body(), status=found.status, headers=headers, content_type="application/problem+json")
+    )
 
 
 def nothing_here(request: HttpRequest, exception: Exception) -> JsonResponse:

@@ -107,3 +107,10 @@ def metadata_filters(request: Request) -> list[list[Metadata]]:
         if name.startswith("metadata.")
         for value in values
     ]
+
+
+def json_object(request: Request) -> dict[str, Any]:
+    """The body as an object of JSON, for documents that name no other form."""
+    if not isinstance(request.data, dict):
+        raise InvalidInput("The body must be a JSON object.")
+    return request.data

@@ -75,18 +75,23 @@ def read(source: Source) -> bytes:
 
 def describe(data: bytes) -> Description:
     """Decode and fingerprint one image to be indexed; raises NotAnImage, ImageTooLarge and DecodeTimeout."""
-    return _in_pool(describe_bytes, data, thumbnail_side=settings.THUMBNAIL_SIDE)
+    return in_pool(describe_bytes, data, thumbnail_side=settings.THUMBNAIL_SIDE)
 
 
 def probe(data: bytes, *, fingerprint: str) -> Probe:
     """Decode and fingerprint one image to be searched for; raises as `describe` does."""
-    return _in_pool(probe_bytes, data, fingerprint=fingerprint)
+    return in_pool(probe_bytes, data, fingerprint=fingerprint)
 
 
-def _in_pool(function: Callable[..., Answer], data: bytes, **options: int | str) -> Answer:
+def in_pool(function: Callable[..., Answer], *datas: bytes, **options: int | str) -> Answer:
+    """What a function of `matching` answers to files' bytes in a decode process, held to MAX_IMAGE_PIXELS.
+
+    Raises what the function raises, DecodeTimeout, ImageTooLarge where memory ran out, NotAnImage where the process
+    died twice at it, and NotReady where no process starts.
+    """
     for last_try in (False, True):
         try:
-            return _pool.run(function, data, max_pixels=settings.MAX_IMAGE_PIXELS, **options)
+            return _pool.run(function, *datas, max_pixels=settings.MAX_IMAGE_PIXELS, **options)
         except DeadlineExceeded as exc:
             raise DecodeTimeout(f"Decoding took longer than {settings.DECODE_TIMEOUT} seconds.") from exc
         except MemoryError as exc:
@@ -114,11 +119,11 @@ class _Pool:
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = None
 
-    def run(self, function: Callable[..., Answer], data: bytes, **options: int | str) -> Answer:
+    def run(self, function: Callable[..., Answer], *datas: bytes, **options: int | str) -> Answer:
         """What `function` answers or raises in a decode process; also raises PoolBroke."""
         try:
             pool = self.get()
-            future = pool.schedule(function, args=[data], kwargs=options, timeout=settings.DECODE_TIMEOUT)
+            future = pool.schedule(function, args=datas, kwargs=options, timeout=settings.DECODE_TIMEOUT)
             # A pool whose child dies between two tasks drops what is queued without an answer: so look up now and
             # then whether there is still a pool to wait for.
             while not wait([future], timeout=1).done:

@@ -29,7 +29,7 @@ def pool() -> Iterator[None]:
 
 
 def in_pool(function: Callable[..., Any], data: bytes = b"") -> Any:
-    return describe._in_pool(function, data)
+    return describe.in_pool(function, data)
 
 
 def hang(data: bytes, *, max_pixels: int) -> None:

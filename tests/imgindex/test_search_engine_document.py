@@ -1,12 +1,16 @@
-"""The image search engine's document, statements 17 to 19 of the endpoint list."""
+"""The image search engine's document (003), statements 17 to 20 of the endpoint list."""
 
+import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import orjson
+import numpy as np
 import pytest
 from django.test import Client, override_settings
+from PIL import Image
 
+from tests.documents import golden, nothing_kept, post, replayed
 from tests.image_server import ImageServer
 from tests.pictures import encoded, textured
 
@@ -20,10 +24,6 @@ def server() -> Iterator[ImageServer]:
     images["/text"] = b"text"
     with ImageServer(images) as server, override_settings(FETCH_ALLOW=server.allow, FETCH_TIMEOUT=2):
         yield server
-
-
-def post(path: str, body: Any) -> Any:
-    return Client(raise_request_exception=False).post(path, orjson.dumps(body), content_type="application/json")
 
 
 @pytest.mark.parametrize("path", ["/heartbeat", "/heartbeat/", "/api", "/api/"])
@@ -137,3 +137,49 @@ def test_19_neither_url_nor_metadata(body: Any) -> None:
 def test_19_hostile_metadata_is_a_400() -> None:
     for metadata in ("a\0b", {"a\0": 1}, {"a": "\0"}):
         assert post("/search_simmilar_images", {"metadata": metadata}).status_code == 400
+
+
+DETECTION = ["/run_object_detection", "/run_object_detection/", "/api/images/object_detection"]
+
+
+@pytest.mark.parametrize("path", DETECTION)
+def test_20_labelled_boxes_are_drawn(photos: Path, path: str) -> None:
+    data = (photos / "caltech101" / "1434.jpg").read_bytes()  # an elephant
+    with ImageServer({"/e.jpg": data}) as server, override_settings(FETCH_ALLOW=server.allow), nothing_kept():
+        answer = post(path, {"url": server.url("/e.jpg")})
+    assert (answer.status_code, answer["Content-Type"]) == (200, "image/jpg")
+    assert answer["X-Detector"]
+    drawn, plain = (Image.open(io.BytesIO(file)) for file in (answer.content, data))
+    assert (drawn.format, drawn.size) == ("JPEG", plain.size)
+    difference = np.abs(np.asarray(drawn, dtype=int) - np.asarray(plain.convert("RGB"), dtype=int)).max(axis=2)
+    assert (difference > 60).mean() > 0.01
+
+
+def test_20_a_picture_without_objects_comes_back_as_it_is(server: ImageServer) -> None:
+    answer = post("/run_object_detection", {"url": server.url("/0.jpg")})
+    assert (answer.status_code, answer["Content-Type"]) == (200, "image/jpg")
+    assert Image.open(io.BytesIO(answer.content)).size == (480, 320)
+
+
+@pytest.mark.parametrize("body", [{}, {"url": ""}, {"url": None}])
+def test_20_no_url_is_a_400(body: Any) -> None:
+    answer = post("/run_object_detection", body)
+    assert (answer.status_code, answer.json()) == (400, {"message": "url not provided error"})
+
+
+def test_20_any_failure_is_a_400_with_a_message(server: ImageServer) -> None:
+    for url in (server.url("/missing.jpg"), server.url("/text"), "no address", 7):
+        answer = post("/api/images/object_detection", {"url": url})
+        assert (answer.status_code, set(answer.json())) == (400, {"message"})
+
+
+def test_what_is_kept_would_be_noticed(server: ImageServer) -> None:
+    with pytest.raises(AssertionError), nothing_kept():
+        post("/post_image_to_index", {"url": server.url("/0.jpg")})
+
+
+@pytest.mark.parametrize("name", golden("search_engine"))
+def test_17_to_20_golden_answers(server: ImageServer, name: str) -> None:
+    exchange = golden("search_engine")[name]
+    post("/post_image_to_index", {"url": server.url("/0.jpg"), "metadata": {"colour": "red"}})
+    assert replayed(exchange, host=server.url("")) == exchange

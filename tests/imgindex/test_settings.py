@@ -29,8 +29,12 @@ def test_every_setting_is_documented_and_nothing_else() -> None:
         ("DATABASE_URL", "mysql://x/y", "DATABASE_URL must name a Postgres"),
         ("DATABASE_URL", "nonsense", "DATABASE_URL must"),
         ("FETCH_ALLOW", "no port", "FETCH_ALLOW: "),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "TRUSTED_PROXIES must be networks"),
         ("FETCH_PORTS", "http", "FETCH_PORTS must be port numbers"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be"),
+        ("MAX_RECORDS", "0", "MAX_RECORDS must be a whole number"),
+        ("LIKELY_SAME_PERCENT", "101", "LIKELY_SAME_PERCENT must be a whole number from 0 to 100"),
+        ("DETECTOR_MODEL", "/nowhere/model.onnx", "DETECTOR_MODEL must be a file that can be read"),
     ],
 )
 def test_a_wrong_value_stops_the_process_and_names_the_fix(name: str, value: str, said: str, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from django.test import Client, override_settings
 from imgindex.services import catalogue, sync
 from imgindex.store import changes
 from imgindex.types import Caller
+from tests.conftest import SHARED
+from tests.documents import nothing_kept
 from tests.image_server import ImageServer
 from tests.pictures import encoded, flat, textured, versions
 
@@ -399,6 +401,42 @@ def test_tenants_do_not_see_each_other(indexed: dict[str, Any], picture: bytes) 
     assert send("GET", f"{IMAGES}/first").status_code == 200
 
 
+# Detection
+
+
+def test_detect_tells_what_is_where(photos: Path) -> None:
+    data = (photos / "caltech101" / "1434.jpg").read_bytes()  # an elephant
+    with nothing_kept():
+        answers = [upload("/v3/detect", data), send("POST", "/v3/detect/", {"base64": text(data)})]
+    for answer in answers:
+        assert answer.status_code == 200, answer.content
+        body = answer.json()
+        assert (body["width"], body["height"]) == (300, 195)
+        assert body["detector"] == answer["X-Detector"]
+        first = body["detections"][0]
+        assert (first["label"], set(first["box"])) == ("elephant", {"left", "top", "right", "bottom"})
+        assert 0.5 <= first["score"] <= 1
+        assert 0 <= first["box"]["left"] < first["box"]["right"] <= 300
+
+
+def test_detect_with_another_model(photos: Path) -> None:
+    model = SHARED / "models" / "FastestDet.onnx"
+    if not model.is_file():
+        pytest.skip(f"no FastestDet weights: {model} is not there")
+    data = (photos / "caltech101" / "1434.jpg").read_bytes()
+    with override_settings(DETECTOR_MODEL=str(model)):
+        other = upload("/v3/detect", data)
+    assert (other.status_code, other["X-Detector"]) == (200, other.json()["detector"])
+    assert other["X-Detector"] != upload("/v3/detect", data)["X-Detector"]
+
+
+def test_detect_takes_one_picture() -> None:
+    assert send("POST", "/v3/detect", {}).status_code == 400
+    assert send("POST", "/v3/detect", {"base64": text(b"text")}).status_code == 422
+    with override_settings(OPEN_ACCESS=False):
+        assert send("POST", "/v3/detect", {}).status_code == 401
+
+
 # Documentation and operations
 
 
@@ -424,6 +462,8 @@ def test_the_documentation_describes_every_call() -> None:
         "delete_image",
         "get_thumbnail",
         "search",
+        "detect",
+        "usage",
     }
     assert not [path for path in schema["paths"] if path.endswith("/")]
     body = schema["paths"]["/v3/collections/{collection}/images"]["post"]["requestBody"]["content"]

@@ -162,6 +162,32 @@ class SearchResults(BaseModel):
     quality: int | None
 
 
+class Box(BaseModel):
+    """Where an object is, in pixels of the upright picture: columns left to right - 1, rows top to bottom - 1."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class Detection(BaseModel):
+    """One object: its COCO label, how certain the detector is (0 to 1), and where it is."""
+
+    label: str
+    score: float
+    box: Box
+
+
+class Detections(BaseModel):
+    """The objects in a picture, the most certain first; `width` and `height` in pixels, upright."""
+
+    detector: str
+    width: int
+    height: int
+    detections: list[Detection]
+
+
 class ProblemDetails(BaseModel):
     """An error (RFC 9457); `code` is stable."""
 

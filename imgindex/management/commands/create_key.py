@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from imgindex.services import access
+from imgindex.types import InvalidInput
 
 
 class Command(BaseCommand):
@@ -15,6 +16,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="what the key is for")
         parser.add_argument("--tenant", default=access.DEFAULT_TENANT, help="whose collections it opens")
+        parser.add_argument("--plan", default=access.UNLIMITED, help="what it may do, such as free or pro")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(access.create_key(name=options["name"], tenant=options["tenant"]))
+        try:
+            key = access.create_key(name=options["name"], tenant=options["tenant"], plan=options["plan"])
+        except InvalidInput as exc:
+            raise CommandError(str(exc)) from exc
+        self.stdout.write(key)

@@ -1,36 +1,29 @@
-"""The documents without a version in their paths: so far 003, the image search engine (statements 17 to 19)."""
+"""003, the image search engine (statements 17 to 20)."""
 
 import re
 import uuid
 from typing import Any, ClassVar
 
 import orjson
+from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from imgindex.api import errors
 from imgindex.api.auth import caller_of
-from imgindex.services import catalogue
+from imgindex.api.fields import json_object
+from imgindex.api.legacy.base import Document
+from imgindex.services import catalogue, pictures
 from imgindex.services.describe import FromUrl
 from imgindex.services.search import search, search_metadata
 from imgindex.types import Hit, Image, InvalidInput, Metadata
 
 
-def _message(error: Exception, context: Any) -> Response | None:
-    """The document's errors: any failure is a 400 with a message; a missing key and our faults keep their status."""
-    found = errors.problem_of(error)
-    if found is None:
-        return None
-    kept = found.status in {401, 405, 503}
-    return Response({"message": found.detail}, status=found.status if kept else 400)
+class _View(Document):
+    """Any failure is a 400 with a message."""
 
-
-class _View(APIView):
-    schema = None
-
-    def get_exception_handler(self) -> Any:
-        return _message
+    def error(self, error: Exception, found: errors.Problem) -> Response:
+        return Response({"message": found.detail}, status=400)
 
 
 class Heartbeat(_View):
@@ -46,7 +39,7 @@ class IndexImage(_View):
     """Statement 18: the image under a url is searchable when the answer arrives; the same url again updates it."""
 
     def post(self, request: Request) -> Response:
-        url, metadata = _url(request), _object(request).get("metadata")
+        url, metadata = _url(request), json_object(request).get("metadata")
         if url is None:
             raise InvalidInput("No url provided")
         written = catalogue.image_put(
@@ -68,7 +61,7 @@ class SearchImages(_View):
     MAX_DISTANCE: ClassVar[int] = 60
 
     def post(self, request: Request) -> Response:
-        url, metadata = _url(request), _object(request).get("metadata")
+        url, metadata = _url(request), json_object(request).get("metadata")
         filters, words = _wanted(metadata)
         if url is not None:
             answer = search(
@@ -93,14 +86,19 @@ class SearchImages(_View):
         return Response([_payload(image, 1.0) for image in found])
 
 
-def _object(request: Request) -> dict[str, Any]:
-    if not isinstance(request.data, dict):
-        raise InvalidInput("The body must be a JSON object.")
-    return request.data
+class DetectObjects(_View):
+    """Statement 20: labelled boxes drawn on the picture. The document's content type is no registered one."""
+
+    def post(self, request: Request) -> HttpResponse:
+        url = _url(request)
+        if url is None:
+            raise InvalidInput("url not provided error")
+        drawn, detector = pictures.draw_objects(source=FromUrl(url))
+        return HttpResponse(drawn, content_type="image/jpg", headers={"X-Detector": detector})
 
 
 def _url(request: Request) -> str | None:
-    url = _object(request).get("url")
+    url = json_object(request).get("url")
     if url is None or url == "":
         return None
     if not isinstance(url, str):

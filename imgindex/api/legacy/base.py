@@ -1,0 +1,34 @@
+"""What the documents without a version share: no key needed, JSON in, errors in words of their own."""
+
+from typing import Any, ClassVar
+
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from imgindex.api import errors
+from imgindex.api.auth import KeyOrAnonymous
+
+
+class Document(APIView):
+    """A view whose errors have the form of its document; a missing key and our own faults keep their status."""
+
+    schema = None
+    authentication_classes: Any = (KeyOrAnonymous,)
+    KEPT: ClassVar[frozenset[int]] = frozenset({401, 402, 405, 429, 503})
+
+    def error(self, error: Exception, found: errors.Problem) -> Response:
+        """The document's answer to an error that is the caller's."""
+        raise NotImplementedError
+
+    def get_exception_handler(self) -> Any:
+        """DRF's hook."""
+        return self._answer
+
+    def _answer(self, error: Exception, context: Any) -> Response | None:
+        found = errors.problem_of(error)
+        if found is None:
+            return None
+        answer = self.error(error, found)
+        if found.status in self.KEPT:
+            answer.status_code = found.status
+        return errors.challenging(answer)
