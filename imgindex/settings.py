@@ -257,6 +257,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["imgindex.api.rendering.JSON"],
     "DEFAULT_PARSER_CLASSES": ["imgindex.api.rendering.JSONBody", "imgindex.api.rendering.FormBody"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "imgindex.api.rendering.AlwaysJSON",
+    "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "imgindex.api.errors.problem",
     "UNAUTHENTICATED_USER": None,
@@ -296,11 +297,18 @@ X_FRAME_OPTIONS = "DENY"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {
+        "ours": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: getattr(record, "status_code", 500) not in {502, 504},
+        }
+    },
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
-        "django.request": {"level": "ERROR"},  # every 4xx answer would be a warning otherwise
+        # Every 4xx answer would be a warning otherwise, and other hosts' failures errors of ours.
+        "django.request": {"level": "ERROR", "filters": ["ours"]},
         "django.security.DisallowedHost": {"level": "CRITICAL"},  # anyone can cause it, at two tracebacks each
         "faiss.loader": {"level": "WARNING"},  # it tells which variants of its library are not there
     },

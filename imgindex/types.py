@@ -194,5 +194,9 @@ class DecodeTimeout(ServiceError):
     """Decoding the image took longer than the limit allows."""
 
 
+class Busy(ServiceError):
+    """Too much work waits already."""
+
+
 class NotReady(ServiceError):
     """The service cannot answer from a complete index now."""

@@ -21,7 +21,25 @@ def caller_for(collection: models.Collection) -> Caller:
     return Caller(collection.tenant)
 
 
-class ServiceAdmin(admin.ModelAdmin):
+class ForgivingAdmin(admin.ModelAdmin):
+    """An admin whose list takes an address or a form that makes no sense for one without it."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list; what makes no sense in its address leads to the list without it, as elsewhere in the admin."""
+        try:
+            page = super().changelist_view(request, extra_context)
+            # Rendering asks the database for the rows.
+            return page.render() if isinstance(page, SimpleTemplateResponse) else page
+        except (DataError, ValueError):
+            return HttpResponseRedirect(self.list_url(f"{ERROR_FLAG}=1"))
+
+    def list_url(self, query: str = "") -> str:
+        """The address of the list, with a query string if one is given."""
+        address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+        return f"{address}?{query}" if query else address
+
+
+class ServiceAdmin(ForgivingAdmin):
     """An admin whose writes are service calls; what a service refuses becomes a message on the list page.
 
     ModelAdmin runs `changeform_view` and `delete_view` in one transaction. A service's write opens its own, which must
@@ -32,15 +50,6 @@ class ServiceAdmin(admin.ModelAdmin):
 
     class Media:
         css: ClassVar = {"all": ("imgindex/admin.css",)}
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The list; what makes no sense in its address leads to the list without it, as elsewhere in the admin."""
-        try:
-            page = super().changelist_view(request, extra_context)
-            # Rendering asks the database for the rows.
-            return page.render() if isinstance(page, SimpleTemplateResponse) else page
-        except (DataError, ValueError):
-            return HttpResponseRedirect(self.list_url(f"{ERROR_FLAG}=1"))
 
     @method_decorator(csrf_protect)
     def changeform_view(
@@ -69,8 +78,3 @@ class ServiceAdmin(admin.ModelAdmin):
             # Somebody else was faster: the image is gone, the name is taken.
             self.message_user(request, str(exc), messages.ERROR)
             return HttpResponseRedirect(self.list_url())
-
-    def list_url(self, query: str = "") -> str:
-        """The address of the list, with a query string if one is given."""
-        address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
-        return f"{address}?{query}" if query else address

@@ -8,13 +8,13 @@ from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 
 from imgindex import models
-from imgindex.admin.base import ServiceAdmin
+from imgindex.admin.base import ForgivingAdmin, ServiceAdmin
 from imgindex.admin.charts import Chart, chart
 from imgindex.services import access
 
 
 @admin.register(models.Plan)
-class PlanAdmin(admin.ModelAdmin):
+class PlanAdmin(ForgivingAdmin):
     """Edit plans. A plan is a row and nothing else, read anew for each call, so it is saved right here."""
 
     list_display = ("name", "monthly", "per_second", "active")

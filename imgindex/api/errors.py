@@ -18,6 +18,8 @@ from matching.types import CropEmpty, CropTooLarge, ImageTooLarge, NotAnImage
 
 logger = logging.getLogger(__name__)
 
+_OUR_FAULT = "The service failed; the cause is in its log."
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -49,6 +51,7 @@ _TABLE: dict[type[Exception], tuple[int, str]] = {
     types.RateLimited: (429, "rate_limited"),
     types.QuotaExceeded: (429, "quota_exceeded"),
     types.DecodeTimeout: (422, "decode_timeout"),
+    types.Busy: (503, "busy"),
     types.NotReady: (503, "not_ready"),
     NotAnImage: (422, "not_an_image"),
     ImageTooLarge: (413, "image_too_large"),
@@ -85,6 +88,15 @@ def problem_of(error: Exception) -> Problem | None:
         if isinstance(error, kind):
             return Problem(status, code, str(getattr(error, "detail", error)))
     return None
+
+
+def problem_or_fault(error: Exception) -> Problem:
+    """The problem that an error stands for; one of our own making is logged and told as a 500."""
+    found = problem_of(error)
+    if found is None:
+        logger.error("our own fault", exc_info=error)
+        found = Problem(500, "internal_error", _OUR_FAULT)
+    return found
 
 
 def describe_validation(error: ValidationError) -> str:
@@ -128,5 +140,5 @@ def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
 
 def our_fault(request: HttpRequest) -> JsonResponse:
     """Django's 500; the cause is in the log and not in the answer."""
-    body = Problem(500, "internal_error", "The service failed; the cause is in its log.").body()
+    body = Problem(500, "internal_error", _OUR_FAULT).body()
     return JsonResponse(body, status=500, content_type="application/problem+json")

@@ -13,6 +13,15 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.renderers import BaseRenderer
 
+# orjson reads 1,024 levels and writes 254: what goes back to the caller inside an answer must fit.
+_LEVELS = 200
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a JSON value has more levels of arrays and objects than that."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_deeper(item, levels - 1) for item in inner)
+
 
 class JSON(BaseRenderer):
     """Answers are JSON whatever the Accept header says."""
@@ -42,9 +51,13 @@ class JSONBody(BaseParser):
         if not body:
             return {}
         try:
-            return orjson.loads(body)
+            value = orjson.loads(body)
         except orjson.JSONDecodeError as exc:
             raise ParseError("The body is not valid JSON.") from exc
+        # Few bodies have brackets enough to be looked at.
+        if body.count(b"[") + body.count(b"{") > _LEVELS and _deeper(value, _LEVELS):
+            raise ParseError(f"The body has more than {_LEVELS} levels.")
+        return value
 
 
 class FormBody(MultiPartParser):

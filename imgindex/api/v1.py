@@ -28,7 +28,7 @@ _STATUSES: dict[type[Exception], int] = {
     intake.FetchTimeout: 502,
     intake.EmptyImage: 422,
 }
-_KEPT = {401, 402, 405, 422, 429, 502, 503}
+_KEPT = {401, 402, 405, 422, 429, 500, 502, 503}
 
 
 class _View(APIView):
@@ -148,10 +148,8 @@ def _envelope(data: Any, message: str, *, status: int = 200) -> Response:
     return Response(body, status=status)
 
 
-def _error(error: Exception, context: Any) -> Response | None:
-    """Statement 11: DRF's exception handler; our own faults go on and become a 500."""
-    found = errors.problem_of(error)
-    if found is None:
-        return None
+def _error(error: Exception, context: Any) -> Response:
+    """Statement 11: DRF's exception handler."""
+    found = errors.problem_or_fault(error)
     status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), found.status)
     return errors.challenging(_envelope(None, found.detail, status=status if status in _KEPT else 400))

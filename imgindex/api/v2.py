@@ -44,11 +44,9 @@ class _View(APIView):
     def get_exception_handler(self) -> Any:
         return self._error
 
-    def _error(self, error: Exception, context: Any) -> Response | None:
-        found = errors.problem_of(error)
-        if found is None:
-            return None
-        status = found.status if found.status in {401, 402, 405, 429, 503} else 400
+    def _error(self, error: Exception, context: Any) -> Response:
+        found = errors.problem_or_fault(error)
+        status = found.status if found.status in {401, 402, 405, 429, 500, 503} else 400
         return errors.challenging(self.answer({}, status, found.detail))
 
     def answer(self, body: Mapping[str, Any], code: int = 200, text: str = "OK") -> Response:

@@ -20,7 +20,7 @@ from django.conf import settings
 from pebble import ProcessExpired, ProcessPool
 
 from imgindex import intake
-from imgindex.types import DecodeTimeout, NotReady
+from imgindex.types import Busy, DecodeTimeout, NotReady
 from matching.describe import describe as describe_bytes
 from matching.describe import limit_memory
 from matching.describe import probe as probe_bytes
@@ -83,17 +83,19 @@ def probe(data: bytes, *, fingerprint: str) -> Probe:
     return in_pool(probe_bytes, data, fingerprint=fingerprint)
 
 
-def in_pool(function: Callable[..., Answer], *datas: bytes, **options: int | str) -> Answer:
+def in_pool(function: Callable[..., Answer], *datas: bytes, slow: bool = False, **options: int | str) -> Answer:
     """What a function of `matching` answers to files' bytes in a decode process, held to MAX_IMAGE_PIXELS.
 
+    Work that may take seconds (`slow`) has a process of its own, so that nobody waits behind it who asks for less.
     Raises what the function raises, DecodeTimeout, ImageTooLarge where memory ran out, NotAnImage where the process
-    died twice at it, and NotReady where no process starts.
+    died twice at it, Busy where it does not begin in time, and NotReady where no process starts.
     """
+    pool = _slow_pool if slow else _pool
     for last_try in (False, True):
         try:
-            return _pool.run(function, *datas, max_pixels=settings.MAX_IMAGE_PIXELS, **options)
+            return pool.run(function, *datas, max_pixels=settings.MAX_IMAGE_PIXELS, **options)
         except DeadlineExceeded as exc:
-            raise DecodeTimeout(f"Decoding took longer than {settings.DECODE_TIMEOUT} seconds.") from exc
+            raise DecodeTimeout(f"Working on the picture took longer than {settings.DECODE_TIMEOUT} seconds.") from exc
         except MemoryError as exc:
             raise ImageTooLarge("Decoding the image needs more memory than is allowed.") from exc
         except ProcessExpired as exc:
@@ -112,15 +114,19 @@ class PoolBroke(Exception):
 
 
 class _Pool:
-    """The decode pool of this process, started on first use and replaced when it breaks."""
+    """A decode pool of this process, started on first use and replaced when it breaks."""
 
-    def __init__(self) -> None:
-        self.processes = settings.DECODE_PROCESSES
+    def __init__(self, *, processes: int) -> None:
+        self.resize(processes)
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = None
 
     def run(self, function: Callable[..., Answer], *datas: bytes, **options: int | str) -> Answer:
-        """What `function` answers or raises in a decode process; also raises PoolBroke."""
+        """What `function` answers or raises in a decode process; also raises PoolBroke and Busy."""
+        # Taken by whoever has a process at work: so the wait for one is bounded, as the pool's own queue is not.
+        places = self._places
+        if not places.acquire(timeout=settings.DECODE_TIMEOUT):
+            raise Busy("More pictures wait to be worked on than can be; try again in a moment.")
         try:
             pool = self.get()
             future = pool.schedule(function, args=datas, kwargs=options, timeout=settings.DECODE_TIMEOUT)
@@ -132,7 +138,14 @@ class _Pool:
             answer: Answer = future.result()
         except (BrokenProcessPool, CancelledError, RuntimeError) as exc:
             raise PoolBroke from exc
+        finally:
+            places.release()
         return answer
+
+    def resize(self, processes: int) -> None:
+        """Have that many processes from the next start on."""
+        self.processes = processes
+        self._places = threading.BoundedSemaphore(processes)
 
     def get(self) -> ProcessPool:
         with self._lock:
@@ -164,16 +177,18 @@ class _Pool:
             self._pool = None
 
 
-_pool = _Pool()
+_pool = _Pool(processes=settings.DECODE_PROCESSES)
+_slow_pool = _Pool(processes=1)
 
 
 def start_pool(*, processes: int | None = None) -> None:
     """Start the decode processes before the first request needs them; DECODE_PROCESSES unless told otherwise."""
     if processes is not None:
-        _pool.processes = processes
+        _pool.resize(processes)
     _pool.get().schedule(os.getpid)
 
 
 def stop_pool() -> None:
     """End the decode processes, waiting for none of their work."""
     _pool.stop()
+    _slow_pool.stop()

@@ -75,7 +75,7 @@ def centre_crop(*, source: Source, width: int, height: int) -> bytes:
 
 def sift_difference(*, first: Source, second: Source) -> float:
     """How different two pictures look to SIFT: 0.0 for equal ones, higher for more different ones."""
-    return in_pool(work.sift_difference_of, *_read_all([first, second]))
+    return in_pool(work.sift_difference_of, *_read_all([first, second]), slow=True)
 
 
 def difference(*, first: Source, second: Source) -> tuple[bytes, float]:

@@ -177,7 +177,7 @@ def page(*, collection: int, after: int, limit: int, filters: Sequence[Sequence[
 def search_metadata(
     *, collection: int, words: Sequence[str], filters: Sequence[Sequence[Metadata]], limit: int
 ) -> list[Image]:
-    """Images whose metadata contain every word, in any case, and satisfy the filters; newest first."""
+    """Images with every word in some value of the metadata, in any case, that satisfy the filters; newest first."""
     conditions, parameters = _conditions(filters, words)
     rows = _fetch(
         f"SELECT {_COLUMNS} FROM imgindex_image WHERE collection_id = %s{conditions} ORDER BY id DESC LIMIT %s",
@@ -186,17 +186,22 @@ def search_metadata(
     return [_image(row) for row in rows]
 
 
+# A word counts in a value, at any depth, and not in the name of a key.
+_MENTIONS = (
+    " AND EXISTS (SELECT FROM jsonb_path_query(metadata, 'strict $.**') AS part"
+    " WHERE jsonb_typeof(part) NOT IN ('object', 'array') AND part #>> '{}' ILIKE %s)"
+)
+
+
 def _like(word: str) -> str:
-    # The text of a jsonb escapes quotes and backslashes as JSON does; LIKE then has escapes of its own.
-    escaped = orjson.dumps(word).decode()[1:-1]
-    return escaped.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _conditions(filters: Sequence[Sequence[Metadata]], words: Sequence[str] = ()) -> tuple[str, list[Any]]:
     """SQL that follows a WHERE clause, and its parameters."""
     contained = [" OR ".join(["metadata @> %s::jsonb"] * len(alternatives)) for alternatives in filters]
     conditions = "".join(f" AND ({condition})" for condition in contained)
-    conditions += " AND metadata::text ILIKE %s" * len(words)
+    conditions += _MENTIONS * len(words)
     objects = [_json(value) for alternatives in filters for value in alternatives]
     return conditions, [*objects, *(f"%{_like(word)}%" for word in words)]
 

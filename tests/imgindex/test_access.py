@@ -465,3 +465,12 @@ def test_a_count_waits_for_no_disk_flush() -> None:
         cursor.execute("SHOW synchronous_commit")
         assert cursor.fetchone() != ("off",)
     assert access.caller(key=key) == Caller("default")
+
+
+@pytest.mark.parametrize("kind", ["plan", "apikey", "image", "collection"])
+def test_an_action_on_ids_that_make_no_sense_is_no_fault_of_ours(kind: str) -> None:
+    User.objects.create_superuser("chief", password="secret")
+    client = Client()
+    assert client.login(username="chief", password="secret")
+    action = {"action": "delete_selected", "_selected_action": "abc", "post": "yes", "index": "0"}
+    assert client.post(f"/admin/imgindex/{kind}/", action, follow=True).status_code == 200

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from imgindex.services import describe
-from imgindex.types import DecodeTimeout
+from imgindex.types import Busy, DecodeTimeout
 from matching.types import ImageTooLarge, NotAnImage
 from tests.pictures import encoded, textured
 
@@ -84,6 +84,38 @@ def test_children_killed_between_two_images_cost_nobody_an_answer() -> None:
         with ThreadPoolExecutor(6) as threads:
             answers = [threads.submit(describe.describe, PICTURE) for _ in range(6)]
             assert {answer.result(timeout=60).width for answer in answers} == {480}
+
+
+def test_work_that_cannot_begin_in_time_is_told_so_and_quick_work_does_not_wait_for_slow(settings: Any) -> None:
+    settings.DECODE_TIMEOUT = 3
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(describe.in_pool, hang, b"", slow=True)
+        time.sleep(0.5)
+        second = threads.submit(describe.in_pool, hang, b"", slow=True)
+        began = time.monotonic()
+        assert describe.describe(PICTURE).width == 480
+        assert time.monotonic() - began < 2
+        with pytest.raises(DecodeTimeout):
+            first.result(timeout=30)
+        # It begins when the first is ended, or is refused where that comes too late.
+        with pytest.raises((Busy, DecodeTimeout)):
+            second.result(timeout=30)
+
+
+def test_a_queue_that_does_not_move_is_refused(settings: Any) -> None:
+    describe.stop_pool()
+    describe.start_pool(processes=1)
+    settings.DECODE_TIMEOUT = 6
+    with ThreadPoolExecutor(1) as threads:
+        long = threads.submit(describe.in_pool, hang, b"")
+        time.sleep(1)
+        settings.DECODE_TIMEOUT = 1
+        began = time.monotonic()
+        with pytest.raises(Busy):
+            describe.describe(PICTURE)
+        assert time.monotonic() - began < 5
+        with pytest.raises(DecodeTimeout):
+            long.result(timeout=30)
 
 
 def test_stopping_leaves_no_process() -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.test import override_settings
+from django.test import Client, override_settings
 
 from imgindex import models
+from imgindex.services import pictures
 from tests.documents import GOLDEN, golden, key, nothing_kept, post, replayed
 from tests.image_server import ImageServer, answer
 from tests.pictures import encoded, oriented, textured
@@ -315,3 +316,25 @@ def test_21_to_30_golden_answers(server: ImageServer, secret: str, name: str) ->
     exchange = golden("image_matching")[name]
     headers = {} if exchange["status"] == 401 else {"authorization": f"Token {secret}"}
     assert replayed(exchange, host=server.url(""), **headers) == exchange
+
+
+@pytest.mark.parametrize("levels", [150, 201, 252, 500, 1000])
+def test_27_fields_too_deep_to_go_back_are_refused_in_the_document_s_form(levels: int, secret: str) -> None:
+    picture = base64.b64encode(SOURCES["/2.png"]).decode()
+    body = b'{"records": [{"_base64": "%s", "x": %s}]}' % (picture.encode(), b"[" * levels + b"]" * levels)
+    sent = Client(raise_request_exception=False, headers={"authorization": f"Token {secret}"}).post(
+        "/v2/visual_hash", body, content_type="application/json"
+    )
+    assert sent.status_code == (200 if levels == 150 else 400)
+    assert sent.json()["status"]["code"] == sent.status_code
+
+
+def test_29_our_own_faults_have_the_document_s_form(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(**_: Any) -> None:
+        raise ZeroDivisionError("a secret of ours")
+
+    monkeypatch.setattr(pictures, "opencv_hashes", broken)
+    sent = post("/v2/visual_hash", {"records": [{"_url": "http://x/"}]}, authorization=f"Token {secret}")
+    assert sent.status_code == 500
+    assert sent.json()["status"]["code"] == 500
+    assert "secret" not in sent.content.decode()

@@ -183,3 +183,21 @@ def test_17_to_20_golden_answers(server: ImageServer, name: str) -> None:
     exchange = golden("search_engine")[name]
     post("/post_image_to_index", {"url": server.url("/0.jpg"), "metadata": {"colour": "red"}})
     assert replayed(exchange, host=server.url("")) == exchange
+
+
+def test_19_words_are_looked_for_in_values_and_lists_are_found_as_they_were_given(server: ImageServer) -> None:
+    for number, metadata in enumerate(["only words here", {"colour": "red"}, [1, "x"], {"n": 12, "ok": True}]):
+        assert post("/api/images", {"url": server.url(f"/0.jpg?{number}"), "metadata": metadata}).status_code == 200
+
+    def numbers(metadata: Any) -> set[int]:
+        found = post("/api/images/search", {"metadata": metadata}).json()
+        return {int(item["payload"]["image_url"].partition("?")[2]) for item in found}
+
+    assert numbers("text") == set()
+    assert numbers("colour") == set()
+    assert numbers("{") == set()
+    assert numbers("red") == {1}
+    assert numbers("12") == {3}
+    assert numbers("true") == {3}
+    assert numbers([1, "x"]) == {2}
+    assert numbers("words here") == {0}

@@ -282,3 +282,8 @@ def by_the_definition(first: np.ndarray, second: np.ndarray) -> float:
         for one, other in (descriptors, descriptors[::-1])
     ]
     return float(sum(means) / 2)
+
+
+def test_the_mean_squared_error_is_exact() -> None:
+    first, second = (Picture(Image.new("RGB", (641, 479), colour), "PNG") for colour in ((128, 128, 128), (10, 10, 10)))
+    assert difference_picture(first, second)[1] == 118.0**2

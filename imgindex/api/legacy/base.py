@@ -14,7 +14,7 @@ class Document(APIView):
 
     schema = None
     authentication_classes: Any = (KeyOrAnonymous,)
-    KEPT: ClassVar[frozenset[int]] = frozenset({401, 402, 405, 429, 503})
+    KEPT: ClassVar[frozenset[int]] = frozenset({401, 402, 405, 429, 500, 503})
 
     def error(self, error: Exception, found: errors.Problem) -> Response:
         """The document's answer to an error that is the caller's."""
@@ -24,10 +24,8 @@ class Document(APIView):
         """DRF's hook."""
         return self._answer
 
-    def _answer(self, error: Exception, context: Any) -> Response | None:
-        found = errors.problem_of(error)
-        if found is None:
-            return None
+    def _answer(self, error: Exception, context: Any) -> Response:
+        found = errors.problem_or_fault(error)
         answer = self.error(error, found)
         if found.status in self.KEPT:
             answer.status_code = found.status

@@ -4,7 +4,6 @@ import re
 import uuid
 from typing import Any, ClassVar
 
-import orjson
 from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -121,8 +120,7 @@ def _wanted(metadata: Any) -> tuple[list[list[Metadata]], list[str]]:
         return [], re.findall(r"\S+", metadata)
     if metadata is None:
         return [], []
-    catalogue.check_metadata({"": metadata})
-    return [], [orjson.dumps(metadata).decode()]
+    return [[_as_object(metadata)]], []
 
 
 def _scored(hit: Hit) -> dict[str, Any]:
