@@ -16,7 +16,8 @@ _CHUNK = 1 << 16
 class WholeBody:
     """A request's body of a known length, which breaks where the client leaves before its end.
 
-    The server shows a lost connection as the end of the body, and half a form would pass for a whole one.
+    The server shows a lost connection as the end of the body, and half a form would pass for a whole one. Django reads
+    through `read` alone.
     """
 
     def __init__(self, stream: Any, length: int) -> None:
@@ -35,10 +36,6 @@ class WholeBody:
             wanted -= len(piece)
             self._left -= len(piece)
         return b"".join(pieces)
-
-    def readline(self, size: int = -1) -> bytes:
-        """Nothing in Django reads a body line by line; WSGI asks for the method."""
-        raise NotImplementedError
 
 
 class MeasuredBody:
