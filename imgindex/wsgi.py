@@ -1,5 +1,6 @@
 """What the web server runs: the application of one worker process."""
 
+import io
 import os
 import tempfile
 from collections.abc import Iterable
@@ -13,29 +14,30 @@ from django.core.wsgi import get_wsgi_application
 _CHUNK = 1 << 16
 
 
-class WholeBody:
+class WholeBody(io.RawIOBase):
     """A request's body of a known length, which breaks where the client leaves before its end.
 
-    The server shows a lost connection as the end of the body, and half a form would pass for a whole one. Django reads
-    through `read` alone.
+    The server shows a lost connection as the end of the body, and half a form would pass for a whole one.
     """
 
     def __init__(self, stream: Any, length: int) -> None:
         self._stream = stream
         self._left = length
 
-    def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes, all that is left if negative; raises OSError where the client has left."""
-        wanted = self._left if size < 0 else min(size, self._left)
-        pieces = []
-        while wanted:
-            piece = self._stream.read(wanted)
-            if not piece:
-                raise OSError("the client left before the end of its request")
-            pieces.append(piece)
-            wanted -= len(piece)
-            self._left -= len(piece)
-        return b"".join(pieces)
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as the server has something; raises OSError where the client has left."""
+        wanted = min(len(buffer), self._left)
+        if not wanted:
+            return 0
+        piece = self._stream.read(wanted)
+        if not piece:
+            raise OSError("the client left before the end of its request")
+        buffer[: len(piece)] = piece
+        self._left -= len(piece)
+        return len(piece)
 
 
 class MeasuredBody:
@@ -52,7 +54,8 @@ class MeasuredBody:
         if environ["REQUEST_METHOD"] in {"GET", "HEAD", "OPTIONS"}:
             return self._application(environ, start_response)
         if (given := environ.get("CONTENT_LENGTH", "")).isdecimal():
-            whole = WholeBody(environ["wsgi.input"], int(given))
+            # Django asks once for all that it wants, and takes less for the end: the reader asks until it is there.
+            whole = io.BufferedReader(WholeBody(environ["wsgi.input"], int(given)), _CHUNK)
             return self._application({**environ, "wsgi.input": whole}, start_response)
         with tempfile.SpooledTemporaryFile(max_size=1 << 20) as body:
             length = 0
