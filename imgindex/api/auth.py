@@ -5,6 +5,7 @@ A view says by its `authentication_classes` what it asks for: `KeyAuthentication
 of it afterwards. Where that leaves the caller goes into the answer's headers: see quota.py.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -53,7 +54,7 @@ class KeyAuthentication(BaseAuthentication):
         return "Bearer"
 
 
-class _Metered(KeyAuthentication):
+class _Metered(KeyAuthentication, ABC):
     def authenticate(self, request: Request) -> tuple[Any, Caller]:
         try:
             admission = self._admit(request)
@@ -63,8 +64,9 @@ class _Metered(KeyAuthentication):
         quota.leave(request, admission.quota)
         return None, admission.caller
 
+    @abstractmethod
     def _admit(self, request: Request) -> Admission:
-        raise NotImplementedError
+        """Count the call, or raise."""
 
 
 class KeyRequired(_Metered):

@@ -20,6 +20,7 @@ from imgindex.api.fields import json_object
 from imgindex.services import pictures
 from imgindex.services.describe import FromBase64, FromUrl, Source
 from imgindex.types import InvalidInput
+from matching.fingerprints import to_bits
 from matching.types import OpenCVHashes
 
 Record = dict[str, Any]
@@ -200,7 +201,7 @@ def _codes(hashed: pictures.Hashed) -> dict[str, str]:
     """Hashes as 0 and 1, each byte's most significant bit first."""
     if not isinstance(hashed, OpenCVHashes):
         return {}
-    return {name: "".join(f"{byte:08b}" for byte in code) for name, code in hashed.codes.items()}
+    return {name: to_bits(code) for name, code in hashed.codes.items()}
 
 
 def _failure(error: Exception, record: Record) -> str:

@@ -10,7 +10,16 @@ from matching.fingerprints.dhash import DHash
 from matching.fingerprints.pdq import PDQ
 from matching.fingerprints.phash import PHash
 
-__all__ = ["FINGERPRINTS", "PDQ_FINGERPRINT", "RECIPE_VERSION", "Fingerprint", "Pixels", "from_hex", "to_hex"]
+__all__ = [
+    "FINGERPRINTS",
+    "PDQ_FINGERPRINT",
+    "RECIPE_VERSION",
+    "Fingerprint",
+    "Pixels",
+    "from_hex",
+    "to_bits",
+    "to_hex",
+]
 
 RECIPE_VERSION = 1
 """Raised when the same bytes may get other codes; stored codes of another version must be computed anew."""
@@ -27,6 +36,11 @@ FINGERPRINTS: Mapping[str, Fingerprint] = MappingProxyType(
 def to_hex(code: bytes) -> str:
     """A code as lower-case hex, two digits a byte."""
     return code.hex()
+
+
+def to_bits(code: bytes) -> str:
+    """A code as text of 0 and 1, eight a byte, the most significant first, as the documented `/v2` prints it."""
+    return "".join(f"{byte:08b}" for byte in code)
 
 
 def from_hex(name: str, text: str) -> bytes:

@@ -45,18 +45,6 @@ def opencv_hashes_of(data: bytes, *, bmh1: bool, phash: bool, max_pixels: int) -
     return OpenCVHashes(width=picture.width, height=picture.height, codes=codes)
 
 
-def bit_text(code: bytes) -> str:
-    """A code as the documented service prints it: 0 and 1, eight a byte, the most significant first."""
-    return "".join(f"{byte:08b}" for byte in code)
-
-
-def bits_from_text(text: str) -> bytes:
-    """The code that `bit_text` printed. Raises ValueError unless `text` is whole bytes of 0 and 1."""
-    if len(text) % 8 or not set(text) <= {"0", "1"}:
-        raise ValueError("a hash is written in 0 and 1, eight for each byte")
-    return bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
-
-
 def _grey_at(pixels: NDArray[np.uint8], *, side: int) -> NDArray[np.uint8]:
     """uint8 (side, side): resized in colour, then grey, which rounds otherwise than grey and then resized."""
     small = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR_EXACT)

@@ -39,10 +39,7 @@ def plans(default_collection: None) -> None:
     importlib.import_module("imgindex.migrations.0003_plans").create(apps, None)
 
 
-def test_13_the_documented_plans_are_rows_that_an_administrator_can_edit() -> None:
-    rows = {plan.name: (plan.monthly, plan.per_second) for plan in models.Plan.objects.all()}
-    documented = {"free": (1_560, 2), "starter": (31_000, 8), "pro": (188_000, 20), "mega": (960_000, 50)}
-    assert documented.items() <= rows.items()
+def test_13_an_administrator_edits_a_plan() -> None:
     User.objects.create_superuser("chief", password="secret")
     client = Client()
     assert client.login(username="chief", password="secret")
@@ -103,7 +100,7 @@ def calls(account: str) -> int:
 # Plans
 
 
-def test_statement_13_the_documented_plans_are_rows() -> None:
+def test_13_the_documented_plans_are_rows() -> None:
     rows = models.Plan.objects.filter(active=True).values_list("name", "monthly", "per_second")
     assert {name: (monthly, per_second) for name, monthly, per_second in rows} == {
         "free": (1_560, 2),

@@ -1,5 +1,6 @@
 """What the documents without a version share: no key needed, JSON in, errors in words of their own."""
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from rest_framework.response import Response
@@ -9,16 +10,16 @@ from imgindex.api import errors
 from imgindex.api.auth import KeyOrAnonymous
 
 
-class Document(APIView):
+class Document(APIView, ABC):
     """A view whose errors have the form of its document; a missing key and our own faults keep their status."""
 
     schema = None
     authentication_classes: Any = (KeyOrAnonymous,)
     KEPT: ClassVar[frozenset[int]] = frozenset({401, 402, 405, 429, 500, 503})
 
+    @abstractmethod
     def error(self, error: Exception, found: errors.Problem) -> Response:
-        """The document's answer to an error that is the caller's."""
-        raise NotImplementedError
+        """The document's answer to an error."""
 
     def get_exception_handler(self) -> Any:
         """DRF's hook."""
